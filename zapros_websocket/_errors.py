@@ -1,0 +1,70 @@
+"""The one error tree. What goes wrong with the network before the handshake stays Zapros's own.
+
+    zapros.ZaprosError
+    +-- WebsocketError
+        +-- ConnectionClosed            the connection is over, in order or not
+        +-- HandshakeError              the answer to the opening handshake was not a valid 101
+            +-- HandshakeTimeoutError   ... or did not come in time (also a built-in TimeoutError)
+"""
+
+from __future__ import annotations
+
+from zapros import Response, ZaprosError
+
+from ._protocol.messages import CloseMessage
+
+
+class WebsocketError(ZaprosError):
+    """Base class of everything that this library raises about a connection."""
+
+
+class ConnectionClosed(WebsocketError):
+    """The connection is over: ``send`` and ``recv`` cannot go on.
+
+    Attributes:
+        code: The peer's close code when it sent one; 1006 when the connection was lost without a close frame; the
+            code of the failure when this side failed the connection (RFC 6455, section 7.1.5).
+        reason: The peer's reason, or what went wrong, in words.
+        received: The close frame that came from the peer, or None.
+        sent: The close frame that was sent to the peer, or None.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str | None = None,
+        *,
+        received: CloseMessage | None = None,
+        sent: CloseMessage | None = None,
+    ) -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+        self.received = received
+        self.sent = sent
+
+    @property
+    def clean(self) -> bool:
+        """Whether both close frames were exchanged (RFC 6455, section 7.1.4)."""
+        return self.received is not None and self.sent is not None
+
+    def __str__(self) -> str:
+        # What the peer wrote is shown escaped: it may end up in a log.
+        said = f": {self.reason!r}" if self.reason else ""
+        return f"WebSocket connection closed with code {int(self.code)}{said}"
+
+
+class HandshakeError(WebsocketError):
+    """The opening handshake failed: the answer was not a valid 101 (RFC 6455, section 4.1).
+
+    Attributes:
+        response: The answer, with its status, headers and up to 64 KiB of its body, or None where none was read.
+    """
+
+    def __init__(self, message: str, *, response: Response | None = None) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+class HandshakeTimeoutError(HandshakeError, TimeoutError):
+    """The opening handshake did not end within ``open_timeout``."""

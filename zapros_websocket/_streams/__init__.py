@@ -1,0 +1,1 @@
+"""The byte streams that a connection can stand on."""
