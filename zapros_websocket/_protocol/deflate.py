@@ -1,0 +1,76 @@
+"""permessage-deflate (RFC 7692) with a bound on what is inflated.
+
+Invariants:
+
+- ``inflate`` never produces more than the room it is given, however small the input (a deflate bomb is stopped
+  while inflating, not after).
+- Nothing raises on what a peer sends: a failure comes back as the close frame that should end the connection.
+- What is compressed is written in the same order: the window of the peer follows the wire.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from .messages import CloseCode, CloseMessage
+
+if TYPE_CHECKING:
+    from .options import PerMessageDeflateExtension
+
+# The empty block at the end of a message, which is cut off by the sender and put back by the receiver (section 7.2).
+TAIL: Final = b"\x00\x00\xff\xff"
+
+# zlib has no raw window of 8 bits. A larger window inflates what a smaller one deflated, never the reverse.
+SMALLEST_WINDOW: Final = 9
+
+
+class Deflate:
+    """The two directions of one connection, with the parameters that were agreed to."""
+
+    def __init__(self, agreed: PerMessageDeflateExtension) -> None:
+        self.agreed = agreed
+        # With a window that zlib cannot honour nothing is compressed, which the sender is free to decide by message
+        # (section 6).
+        self.compresses = agreed.client_max_window_bits >= SMALLEST_WINDOW
+        # Made when first used: a pair costs about 300 KiB.
+        self._deflater: zlib._Compress | None = None
+        self._inflater: zlib._Decompress | None = None
+
+    def compress(self, payload: bytes | memoryview) -> bytes:
+        """One whole message as the payload of one frame (section 7.2.1)."""
+        if self._deflater is None:
+            self._deflater = zlib.compressobj(wbits=-self.agreed.client_max_window_bits)
+        compressed = self._deflater.compress(payload) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        if self.agreed.client_no_context_takeover:
+            self._deflater = None
+        return compressed[: -len(TAIL)]
+
+    def inflate(self, data: bytes | memoryview, room: int, *, final: bool) -> bytes | CloseMessage:
+        """A piece of a message, the ``final`` one or not (section 7.2.2), or the failure that it is.
+
+        Not more than ``room`` bytes come out: what would be more is a failure with the code 1009.
+        """
+        if self._inflater is None:
+            self._inflater = self._new_inflater()
+        if final:
+            data = b"".join((data, TAIL))
+        try:
+            inflated = self._inflater.decompress(data, room + 1)
+            # A sender may end its stream of blocks within a message (section 7.2.3.4): another begins behind it.
+            while self._inflater.eof and len(inflated) <= room:
+                rest = self._inflater.unused_data
+                self._inflater = self._new_inflater()
+                if not rest:
+                    break
+                inflated += self._inflater.decompress(rest, room + 1 - len(inflated))
+        except zlib.error as error:
+            return CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, f"invalid deflate data: {error}")
+        if len(inflated) > room:
+            return CloseMessage(CloseCode.MESSAGE_TOO_BIG, "the message is too big once inflated")
+        if final and self.agreed.server_no_context_takeover:
+            self._inflater = None
+        return inflated
+
+    def _new_inflater(self) -> zlib._Decompress:
+        return zlib.decompressobj(-max(self.agreed.server_max_window_bits, SMALLEST_WINDOW))

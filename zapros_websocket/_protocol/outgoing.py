@@ -1,0 +1,91 @@
+"""What a caller may send, checked before anything is written: the caller's mistakes are raised here."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from .frames import BINARY, TEXT
+from .messages import (
+    MAX_CLOSE_REASON,
+    MAX_CONTROL_PAYLOAD,
+    BinaryMessage,
+    CloseMessage,
+    PingMessage,
+    PongMessage,
+    TextMessage,
+    may_be_sent,
+)
+
+PING: Final = 0x9
+PONG: Final = 0xA
+
+Outgoing: TypeAlias = "tuple[int, bytes | memoryview]"
+"""An opcode and its payload."""
+
+
+def outgoing(message: object) -> Outgoing | CloseMessage:
+    """The opcode and the payload of a message, or the close message that it is.
+
+    Raises:
+        TypeError: it is no message, ``str`` or bytes-like object.
+        ValueError: UTF-8 cannot carry the text, a control payload is too long, or the close frame may not be sent.
+    """
+    if isinstance(message, str):
+        return TEXT, _utf8(message, "text")
+    if isinstance(message, TextMessage):
+        return TEXT, _utf8(message.data, "text")
+    if isinstance(message, BinaryMessage):
+        return BINARY, _bytes_like(message.data)
+    if isinstance(message, PingMessage):
+        return PING, _control_payload(message.data)
+    if isinstance(message, PongMessage):
+        return PONG, _control_payload(message.data)
+    if isinstance(message, CloseMessage):
+        return close_message(message.code, message.reason)
+    return BINARY, _bytes_like(message)
+
+
+def close_message(code: object, reason: object) -> CloseMessage:
+    """A close frame that an endpoint may send.
+
+    Raises:
+        TypeError: the code is not an ``int`` or the reason not a ``str``.
+        ValueError: the code may not be sent, or the reason is over 123 bytes of UTF-8.
+    """
+    if not isinstance(code, int):
+        raise TypeError(f"a close code is an int, not {type(code).__name__}")
+    if not may_be_sent(code):
+        raise ValueError(f"close code {code!r} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
+    if reason is None:
+        return CloseMessage(code)
+    if len(_utf8(reason, "close reason")) > MAX_CLOSE_REASON:
+        raise ValueError(f"a close reason takes up to {MAX_CLOSE_REASON} bytes of UTF-8: shorten it")
+    assert isinstance(reason, str)
+    return CloseMessage(code, reason)
+
+
+def _utf8(text: object, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"a {what} is a str, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the {what} cannot be sent: UTF-8 has no lone surrogates ({error})") from error
+
+
+def _bytes_like(data: object) -> bytes | memoryview:
+    if isinstance(data, bytes):
+        return data
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]
+    except TypeError:
+        kind = type(data).__name__
+        raise TypeError(f"cannot send {kind}: a message is one of the message classes, str or bytes-like") from None
+    return view.cast("B") if view.c_contiguous else bytes(view)
+
+
+def _control_payload(data: object) -> bytes:
+    payload = bytes(_bytes_like(data))
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(f"a ping or pong carries up to {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
+    return payload

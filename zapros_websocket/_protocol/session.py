@@ -1,0 +1,257 @@
+"""The state machine of one connection: bytes in, messages out; messages in, bytes out.
+
+Invariants:
+
+- It never raises on what a peer sends: a violation, bad data, a message that is too big, and the end of the stream
+  all become ``failure``, a value.
+- A failure of this side is not a close of the peer: ``received`` is set by a close frame and by nothing else.
+- Nothing goes out after a close frame, and no pong once a close frame is to go out.
+- What waits to be written is bounded: one ping, one pong (the answer to the newest ping, RFC 6455, section 5.5.3) and
+  one close.
+- Sizes are counted while a message is assembled, in one buffer and not in a list of fragments.
+
+    OPEN ----- close() ----> CLOSING      our close frame is pending or sent, the peer's is awaited
+     |                          |
+     +--- the peer's close, fail(), end() ---> CLOSED      nothing more is read
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from io import StringIO
+from typing import TYPE_CHECKING, Final
+
+from wsproto.connection import CLIENT, Connection, ConnectionState
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
+from wsproto.events import TextMessage as WsprotoText
+
+from . import frames
+from .fragments import Fragments
+from .messages import (
+    MAX_CONTROL_PAYLOAD,
+    BinaryMessage,
+    CloseCode,
+    CloseMessage,
+    PingMessage,
+    PongMessage,
+    TextMessage,
+)
+from .outgoing import PING, PONG
+
+if TYPE_CHECKING:
+    from .deflate import Deflate
+    from .messages import Message
+
+_CONTROL: Final = 0x08
+_CLOSE: Final = b"\x88"
+_BAD_GATEWAY: Final = CloseCode.BAD_GATEWAY.to_bytes(2, "big")
+_NORMAL: Final = CloseCode.NORMAL.to_bytes(2, "big")
+
+
+class State(Enum):
+    """Where the connection stands; the diagram is at the top of the module."""
+
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Session:
+    """One client's side of a connection after its opening handshake. ``max_message_size`` is in bytes."""
+
+    def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
+        self.state = State.OPEN
+        self.received: CloseMessage | None = None
+        self.sent: CloseMessage | None = None
+        self.failure: CloseMessage | None = None
+        self._limit = max_message_size
+        self._deflate = deflate
+        self._fragments = Fragments(max_message_size, deflate)
+        self._wsproto = Connection(CLIENT, extensions=[self._fragments])
+        # What has been received and not parsed, and how much of it makes another look worth while.
+        self._buffer = bytearray()
+        self._needed = 0
+        # How many bytes of a frame wsproto still waits for, and whether it is in the middle of a message.
+        self._frame_left = 0
+        self._assembling = False
+        self._text = StringIO()
+        self._data = bytearray()
+        self._ping: bytes | None = None
+        self._pong: bytes | None = None
+        self._close_pending = False
+        self._received_code = 0
+
+    # What comes in
+
+    def receive(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is."""
+        messages: list[Message] = []
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) >= self._needed:
+                del self._buffer[: self._parse(self._buffer, messages)]
+        else:
+            self._buffer += memoryview(data)[self._parse(data, messages) :]
+        if self.state is State.CLOSED:
+            self._buffer.clear()
+        return messages
+
+    def end(self, reason: str) -> None:
+        """The stream has ended, for ``reason``: a loss unless the peer's close came before (section 7.1.5)."""
+        if self.state is not State.CLOSED:
+            self._fail(CloseMessage(CloseCode.ABNORMAL, reason))
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection (section 7.1.7), which tells the peer why if that can still be told."""
+        if self.state is not State.CLOSED:
+            self._fail(CloseMessage(code, reason))
+
+    # What goes out
+
+    def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
+        """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN."""
+        assert self.state is State.OPEN
+        if opcode == PING:
+            return self._wsproto.send(Ping(bytes(payload)))
+        if opcode == PONG:
+            return self._wsproto.send(Pong(bytes(payload)))
+        # An empty message gains nothing, and zlib does not flush twice without input in between.
+        if self._deflate is not None and self._deflate.compresses and payload:
+            return frames.encode(opcode, self._deflate.compress(payload), compressed=True)
+        return frames.encode(opcode, payload)
+
+    def ping(self, payload: bytes) -> None:
+        """Have a ping written with the next control frames."""
+        if self.state is State.OPEN:
+            self._ping = payload
+
+    def close(self, message: CloseMessage) -> None:
+        """Start the closing handshake (section 7.1.2); nothing unless OPEN."""
+        if self.state is State.OPEN:
+            self._to_send(message)
+            self.state = State.CLOSING
+
+    @property
+    def has_control(self) -> bool:
+        """Whether ``take_control`` has something to write."""
+        return self._close_pending or self._pong is not None or self._ping is not None
+
+    def take_control(self) -> bytes:
+        """The control frames that must be written now."""
+        if self._close_pending:
+            assert self.sent is not None
+            self._close_pending = False
+            # wsproto takes the number 1005 for 1000, and None for a frame without a code.
+            code = None if self.sent.code == CloseCode.NO_STATUS else self.sent.code
+            return self._wsproto.send(CloseConnection(code=code, reason=self.sent.reason))  # type: ignore[arg-type]
+        pending = b""
+        if self._ping is not None:
+            pending += self._wsproto.send(Ping(self._ping))
+        if self._pong is not None:
+            pending += self._wsproto.send(Pong(self._pong))
+        self._ping = self._pong = None
+        return pending
+
+    def drop_control(self) -> None:
+        """Nothing can be written any more: a close frame that is still pending was not sent."""
+        if self._close_pending:
+            self._close_pending = False
+            self.sent = None
+        self._ping = self._pong = None
+
+    # How it is done
+
+    def _parse(self, buffer: bytes | bytearray, messages: list[Message]) -> int:
+        """Parse what is complete, and return how far that was."""
+        position = 0
+        while self.state is not State.CLOSED:
+            if not self._frame_left:
+                if not self._assembling:
+                    position, needed, failure = frames.read_messages(
+                        buffer, position, self._limit, self._deflate, messages
+                    )
+                    if failure is not None:
+                        self._fail(failure)
+                        break
+                    if needed:
+                        self._needed = needed - position
+                        break
+                span = frames.span(buffer, position)
+                if span is None:
+                    self._needed = 0
+                    break
+                self._frame_left = sum(span)
+                if buffer[position] & _CONTROL and span[1] <= MAX_CONTROL_PAYLOAD:
+                    if len(buffer) - position < self._frame_left:
+                        self._needed, self._frame_left = self._frame_left, 0
+                        break
+                    position += self._frame_left
+                    self._control(bytes(buffer[position - self._frame_left : position]), messages)
+                    self._frame_left = 0
+                    continue
+            piece = bytes(memoryview(buffer)[position : position + self._frame_left])
+            if not piece:
+                self._needed = 0
+                break
+            position += len(piece)
+            self._frame_left -= len(piece)
+            self._feed(piece, messages)
+        return position
+
+    def _control(self, frame: bytes, messages: list[Message]) -> None:
+        if frame[:1] == _CLOSE and frame[2:4] == _BAD_GATEWAY:
+            # wsproto does not know the code 1014, which was registered later: it is shown 1000 in its place.
+            self._received_code = int(CloseCode.BAD_GATEWAY)
+            frame = frame[:2] + _NORMAL + frame[4:]
+        self._feed(frame, messages)
+
+    def _feed(self, piece: bytes, messages: list[Message]) -> None:
+        self._wsproto.receive_data(piece)
+        for event in self._wsproto.events():
+            self._handle(event, messages)
+
+    def _handle(self, event: Event, messages: list[Message]) -> None:
+        if isinstance(event, WsprotoText):
+            self._text.write(event.data)
+            self._assembling = not event.message_finished
+            if event.message_finished:
+                messages.append(TextMessage(self._text.getvalue()))
+                self._text = StringIO()
+        elif isinstance(event, BytesMessage):
+            self._data += event.data
+            self._assembling = not event.message_finished
+            if event.message_finished:
+                messages.append(BinaryMessage(bytes(self._data)))
+                self._data = bytearray()
+        elif isinstance(event, Ping):
+            messages.append(PingMessage(bytes(event.payload)))
+            if self.state is State.OPEN:
+                self._pong = bytes(event.payload)
+        elif isinstance(event, Pong):
+            messages.append(PongMessage(bytes(event.payload)))
+        else:
+            assert isinstance(event, CloseConnection)
+            # A failure to parse looks like a close of the peer, but for the state that it leaves.
+            if self._wsproto.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
+                self.received = CloseMessage(self._received_code or int(event.code), event.reason)
+                messages.append(self.received)
+                self._to_send(self.received)
+                self.state = State.CLOSED
+            else:
+                failure = self._fragments.failure
+                self._fail(failure or CloseMessage(int(event.code), event.reason))
+
+    def _fail(self, failure: CloseMessage) -> None:
+        self.failure = failure
+        if failure.code == CloseCode.ABNORMAL:
+            # The stream is gone, or the middle of a frame stands on it: no close frame can follow.
+            self.drop_control()
+        else:
+            self._to_send(failure)
+        self.state = State.CLOSED
+
+    def _to_send(self, message: CloseMessage) -> None:
+        self._ping = self._pong = None
+        if self.sent is None:
+            self.sent = message
+            self._close_pending = True
