@@ -1,10 +1,10 @@
 """The one error tree. What goes wrong with the network before the handshake stays Zapros's own.
 
-    zapros.ZaprosError
-    +-- WebsocketError
-        +-- ConnectionClosed            the connection is over, in order or not
-        +-- HandshakeError              the answer to the opening handshake was not a valid 101
-            +-- HandshakeTimeoutError   ... or did not come in time (also a built-in TimeoutError)
+zapros.ZaprosError
++-- WebsocketError
+    +-- ConnectionClosed            the connection is over, in order or not
+    +-- HandshakeError              the answer to the opening handshake was not a valid 101
+        +-- HandshakeTimeoutError   ... or did not come in time (also a built-in TimeoutError)
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""The library's own pings: which pong answers which, and how long that took.
+
+Invariants:
+
+- A pong that answers a ping of the library is known as such, even when nobody waits for it any more.
+- A pong answers all pings before it: a peer may answer only the newest (RFC 6455, section 5.5.3).
+- What is kept is bounded by the pings that are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from anyio import Event
+
+_PREFIX_SIZE: Final = 4
+_NUMBER_SIZE: Final = 8
+
+
+@dataclass(eq=False, slots=True)
+class PingInFlight:
+    """A ping that was sent and not answered. Times are in seconds of the event loop's clock."""
+
+    number: int
+    payload: bytes
+    sent_at: float
+    answered: Event = field(default_factory=Event)
+    round_trip: float | None = None
+
+
+class Pings:
+    """The pings of one connection."""
+
+    def __init__(self) -> None:
+        self.latency: float | None = None
+        self._prefix = os.urandom(_PREFIX_SIZE)
+        self._number = 0
+        self._in_flight: dict[int, PingInFlight] = {}
+
+    def new(self, now: float) -> PingInFlight:
+        """Another ping, which is about to be sent."""
+        self._number += 1
+        payload = self._prefix + self._number.to_bytes(_NUMBER_SIZE, "big")
+        ping = self._in_flight[self._number] = PingInFlight(self._number, payload, now)
+        return ping
+
+    def is_answer(self, payload: bytes, now: float) -> bool:
+        """Whether a pong answers a ping of the library; if so, who waits for it is woken."""
+        if len(payload) != _PREFIX_SIZE + _NUMBER_SIZE or not payload.startswith(self._prefix):
+            return False
+        number = int.from_bytes(payload[_PREFIX_SIZE:], "big")
+        for ping in [ping for ping in self._in_flight.values() if ping.number <= number]:
+            self.latency = ping.round_trip = now - ping.sent_at
+            ping.answered.set()
+            self.forget(ping)
+        return True
+
+    def forget(self, ping: PingInFlight) -> None:
+        """Nobody waits for it any more; its pong is still known for what it is."""
+        self._in_flight.pop(ping.number, None)
+
+    def end(self) -> None:
+        """No pong comes any more: wake who waits, without a round trip."""
+        for ping in self._in_flight.values():
+            ping.answered.set()
+        self._in_flight.clear()
