@@ -25,8 +25,15 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
-from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after, sleep_until
-from anyio.lowlevel import checkpoint
+from anyio import (
+    CancelScope,
+    Event,
+    create_task_group,
+    current_time,
+    get_cancelled_exc_class,
+    move_on_after,
+    sleep_until,
+)
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
@@ -42,7 +49,7 @@ from ._protocol.messages import (
     PongMessage,
     TextMessage,
 )
-from ._protocol.outgoing import PING, close_message, outgoing
+from ._protocol.outgoing import PING, PONG, close_message, outgoing
 from ._protocol.session import Session, State
 from ._turn import Turn
 
@@ -151,14 +158,15 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ConnectionClosed: the connection is closed or closing.
         """
         prepared = outgoing(message)
-        await self._pace.observe()
         if isinstance(prepared, CloseMessage):
+            await self._pace.observe()
             self._raise_unless_open()
             self._start_close(prepared)
             await self._flush()
             return
         opcode, payload = prepared
-        if not self._stream.carries_control and opcode & 0x8:
+        if opcode in (PING, PONG) and not self._stream.carries_control:
+            await self._pace.observe()
             self._raise_unless_open()
             return
 
@@ -223,8 +231,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         Raises:
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
-        await self._pace.observe()
         if not self._stream.carries_control:
+            await self._pace.observe()
             self._raise_unless_open()
             return 0.0
         ping = self._pings.new(current_time())
@@ -288,10 +296,16 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                         await self._finish()
                         self._tasks.cancel_scope.cancel()
                 except get_cancelled_exc_class():
+                    self._tasks = None
                     await self._leave_politely()
                     raise
         finally:
+            self._tasks = None
             await self._end()
+
+    async def run_unshielded(self) -> None:
+        """``run`` for a task group of the user, who ends it by cancelling the group."""
+        await self.run(shield=False)
 
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
@@ -339,6 +353,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
     async def _write_in_turn(self, encode: Callable[[], bytes]) -> None:
         await self._turn.take()
         try:
+            self._raise_unless_open()
             error = await self._write(encode)
         finally:
             self._turn.give_back()
@@ -389,11 +404,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
     async def _flush(self) -> None:
         """Write the control frames that are pending, in front of all messages that wait."""
-        while self._session.has_control:
+        while self._session.has_control and not self._cannot_write:
             await self._turn.take(first=True)
             try:
-                if self._session.has_control and not self._cannot_write:
-                    await self._write(self._session.take_control)
+                await self._write(self._session.take_control)
             except ConnectionClosed:
                 return
             finally:
@@ -411,6 +425,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         timeout = inf if self._options.ping_timeout is None else self._options.ping_timeout
         ping_at = current_time() + interval
         asked_at = give_up_at = inf
+        ping = None
         while True:
             await sleep_until(min(ping_at, give_up_at))
             now = current_time()
@@ -427,7 +442,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 ping_at = now + interval
                 if give_up_at == inf:
                     asked_at, give_up_at = now, now + timeout
-                self._session.ping(self._pings.new(now).payload)
+                if ping is not None:
+                    self._pings.forget(ping)
+                ping = self._pings.new(now)
+                self._session.ping(ping.payload)
                 self._flush_soon()
 
     # Closing
@@ -442,6 +460,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
     async def _finish(self) -> None:
         """Reading is over: say so, and part from the peer as well as can be within the time that there is."""
+        if self._cause is not None:
+            self._lost(self._cause)
         self._session.end(f"the peer did not answer the close frame within {self._options.close_timeout:g} seconds")
         self._say_reading_is_over()
         if self._session.received is None:
@@ -461,8 +481,9 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         try:
             while await self._stream.receive():
                 pass
-        except Exception as error:
-            self._cause = self._cause or error
+        except Exception:
+            # It is over already, in order or with a reason: how TCP ends tells nobody anything.
+            return
 
     async def _leave_politely(self) -> None:
         """The owner of the tasks was cancelled: say goodbye, if that can be done quickly."""
@@ -476,8 +497,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             self._say_reading_is_over()
             lost = self._is_lost or self._cannot_write or self._session.has_control
             self._session.drop_control()
-            await self._stream.aclose(grace=0 if lost else max(0.0, min(self._close_by - current_time(), LINGER)))
+            left = min(self._close_by - current_time(), self._options.close_timeout)
+            await self._stream.aclose(grace=0 if lost else max(left, 0))
         except Exception as error:
+            # The stream of a caller can fail to close: that is not news for whoever closes the connection.
             self._cause = self._cause or error
         finally:
             self._closed.set()

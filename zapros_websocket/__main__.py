@@ -1,0 +1,7 @@
+"""``python -m zapros_websocket``."""
+
+import sys
+
+from ._cli import main
+
+sys.exit(main())

@@ -1,0 +1,199 @@
+"""The entry points: a handshake becomes a connection, whose tasks somebody owns.
+
+Invariants:
+
+- The user's exception is never handed to the task group: it comes out of the block as itself.
+- The stream is closed on every path, and a client that was made here as well; one of the caller never is.
+- A bug in the tasks of a connection cancels the block, and comes out bare.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
+from zapros import URL, AsyncClient, Headers, RequestContext
+
+from ._base import AsyncBaseWebSocket
+from ._protocol.options import Options, PerMessageDeflateExtension
+
+try:
+    from ._connection import SHORT
+    from ._connection import AsyncWebSocket as AsyncWebSocket
+    from ._opening import Opening
+    from ._protocol.deflate import Deflate
+    from ._protocol.session import Session
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("wsproto"):
+        raise
+    AsyncWebSocket = AsyncBaseWebSocket  # type: ignore[misc, assignment]
+    _has_wsproto = False
+else:
+    _has_wsproto = True
+
+if sys.version_info < (3, 11):
+    # It comes with anyio and trio there.
+    from exceptiongroup import BaseExceptionGroup
+
+if TYPE_CHECKING:
+    import trio
+    from anyio.abc import TaskGroup
+
+# Seconds for a client that was made here to close.
+_CLIENT_CLOSE_TIMEOUT = 1.0
+
+
+class aconnect_ws:
+    """Open a connection for the length of an ``async with`` block.
+
+    The opening handshake is one GET through ``client.stream(...)``: its handlers, default headers and parameters,
+    cookies, auth, retries, redirects and proxies all take part. Leaving the block closes the connection with the code
+    1000, within ``close_timeout``; when the block raised or was cancelled, within half a second. What the block raises
+    comes out as it is.
+
+    Args:
+        url: A ``str`` or ``zapros.URL`` with the scheme ws, wss, http or https, or relative to the ``base_url`` of the
+            client. ``user:password@`` in it becomes Basic auth, unless the request carries an Authorization already.
+        client: The client to use; it is not closed. Without one, a client is made for this connection.
+        subprotocols: The subprotocols to offer, the preferred first.
+        permessage_deflate: Whether to offer compression (RFC 7692), or with which parameters.
+        headers: More headers for the request.
+        max_message_size: The largest message that is received, in bytes after inflation. A larger one fails the
+            connection with the code 1009.
+        ping_interval: Seconds between pings of keepalive; None sends none.
+        ping_timeout: Seconds in which something must be heard after such a ping; if not, the connection fails with
+            the code 1011. None waits for ever.
+        open_timeout: Seconds for everything up to the 101; None waits for ever.
+        close_timeout: Seconds for the closing handshake, and for the peer to end TCP.
+        context: The request context for the handlers of the client, such as ``{"network": {"proxy": ...}}``.
+
+    Entering it, cancelled, closes what was opened so far.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be used; nothing was sent.
+        HandshakeError: the answer was not a valid 101.
+        HandshakeTimeoutError: there was no answer within ``open_timeout``.
+        zapros.ZaprosError: the network failed, or a handler of the client raised.
+        RuntimeError: wsproto is not installed.
+    """
+
+    def __init__(
+        self,
+        url: URL | str,
+        *,
+        client: AsyncClient | None = None,
+        subprotocols: Sequence[str] | None = None,
+        permessage_deflate: bool | PerMessageDeflateExtension = False,
+        headers: Mapping[str, str] | Headers | None = None,
+        max_message_size: int = 16 * 1024 * 1024,
+        ping_interval: float | None = 20.0,
+        ping_timeout: float | None = 20.0,
+        open_timeout: float | None = 10.0,
+        close_timeout: float = 10.0,
+        context: RequestContext | None = None,
+    ) -> None:
+        _need_wsproto()
+        self._client = client
+        self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
+        self._opening = Opening(
+            url,
+            subprotocols=subprotocols,
+            permessage_deflate=permessage_deflate,
+            headers=headers,
+            context=context,
+        )
+        self._bug: BaseException | None = None
+
+    async def __aenter__(self) -> AsyncWebSocket:
+        """Connect."""
+        self._connection = await _open(self._opening, self._client, self._options)
+        self._tasks = create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._keep)
+        return self._connection
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection, and raise nothing that hides what the block raised."""
+        try:
+            if exc is None:
+                await self._connection.close()
+            else:
+                with CancelScope(shield=True), move_on_after(SHORT):
+                    await self._connection.close()
+        finally:
+            # From here on a cancellation from outside waits until all is cleaned up, which has a deadline.
+            self._tasks.cancel_scope.shield = True
+            try:
+                await self._connection.stop()
+            finally:
+                await self._tasks.__aexit__(None, None, None)
+        if self._bug is not None:
+            raise self._bug
+
+    async def _keep(self) -> None:
+        try:
+            await self._connection.run(shield=True)
+        except get_cancelled_exc_class():
+            raise
+        except BaseException as bug:
+            while isinstance(bug, BaseExceptionGroup) and len(bug.exceptions) == 1:
+                bug = bug.exceptions[0]
+            self._bug = bug
+            self._tasks.cancel_scope.cancel()
+
+
+async def open_ws(
+    task_group: TaskGroup | trio.Nursery,
+    url: URL | str,
+    *,
+    client: AsyncClient | None = None,
+    subprotocols: Sequence[str] | None = None,
+    permessage_deflate: bool | PerMessageDeflateExtension = False,
+    headers: Mapping[str, str] | Headers | None = None,
+    max_message_size: int = 16 * 1024 * 1024,
+    ping_interval: float | None = 20.0,
+    ping_timeout: float | None = 20.0,
+    open_timeout: float | None = 10.0,
+    close_timeout: float = 10.0,
+    context: RequestContext | None = None,
+) -> AsyncWebSocket:
+    """Open a connection whose tasks run in ``task_group``, an anyio task group or a trio nursery.
+
+    This is the layer beneath ``aconnect_ws``, for a connection that outlives the function that opens it. The group
+    waits for the connection: end it with ``close()``, or by cancelling the group, which says goodbye to the peer
+    within half a second. The arguments, what is raised, and what cancelling does are those of ``aconnect_ws``.
+    """
+    _need_wsproto()
+    options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
+    opening = Opening(
+        url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
+    )
+    connection = await _open(opening, client, options)
+    task_group.start_soon(connection.run_unshielded)
+    return connection
+
+
+async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> AsyncWebSocket:
+    used = AsyncClient() if client is None else client
+    try:
+        opened = await opening.through(used, options.open_timeout)
+    finally:
+        if client is None:
+            # What it still holds are idle connections: an opened one has left its pool.
+            with CancelScope(shield=True), move_on_after(_CLIENT_CLOSE_TIMEOUT):
+                await used.aclose()
+    agreed = opened.agreement.permessage_deflate
+    session = Session(max_message_size=options.max_message_size, deflate=None if agreed is None else Deflate(agreed))
+    connection = AsyncWebSocket(opened.stream, session, options, agreement=opened.agreement, response=opened.response)
+    connection.feed(opened.trailing_data)
+    return connection
+
+
+def _need_wsproto() -> None:
+    if not _has_wsproto:
+        raise RuntimeError("zapros_websocket needs wsproto, which cannot be imported: pip install wsproto")

@@ -1,0 +1,238 @@
+"""The opening handshake, sent through the user's HTTP client as one GET.
+
+Invariants:
+
+- What is wrong with the arguments is raised before anything is sent, as ValueError or TypeError.
+- The URL reaches the server as it was given: what the client makes of its query is put right.
+- An answer that is not a valid 101 becomes a HandshakeError; a network error stays Zapros's own; nothing of h11 or
+  anyio comes out. A stream that was handed over and is not used is closed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import unquote
+
+import anyio
+import trio
+import zapros
+from anyio import CancelScope, current_time, move_on_after
+from zapros import URL, AsyncBaseHandler, AsyncBaseMiddleware, AsyncClient, Headers, Request, RequestContext, Response
+
+from ._errors import HandshakeError, HandshakeTimeoutError
+from ._protocol.handshake import Agreement, Offer, check_headers, check_own_headers
+from ._protocol.options import PerMessageDeflateExtension
+from ._streams.asgi import AsgiHandle, AsgiStream
+from ._streams.zapros import ZaprosStream
+
+if TYPE_CHECKING:
+    from ._streams.base import ByteStream
+
+MAX_BODY: Final = 64 * 1024
+
+# Seconds for the body of an answer that refuses the connection, once its headers are there.
+BODY_TIMEOUT: Final = 2.0
+
+_SECURE: Final = {"ws:": False, "http:": False, "wss:": True, "https:": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a successful handshake leaves: a stream, what came behind the 101, and what was agreed to."""
+
+    stream: ByteStream
+    trailing_data: bytes
+    agreement: Agreement
+    response: Response
+
+
+class Opening:
+    """One opening handshake, checked and ready to go through a client."""
+
+    def __init__(
+        self,
+        url: URL | str,
+        *,
+        subprotocols: Sequence[str] | None,
+        permessage_deflate: bool | PerMessageDeflateExtension,
+        headers: Mapping[str, str] | Headers | None,
+        context: RequestContext | None,
+    ) -> None:
+        if isinstance(permessage_deflate, bool):
+            deflate = PerMessageDeflateExtension() if permessage_deflate else None
+        elif isinstance(permessage_deflate, PerMessageDeflateExtension):  # pyright: ignore[reportUnnecessaryIsInstance]
+            deflate = permessage_deflate
+        else:
+            raise TypeError("permessage_deflate is a bool or a PerMessageDeflateExtension")
+        if not isinstance(url, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the url is a str or a zapros.URL, not {type(url).__name__}")
+        self._url = url
+        self._offer = Offer(() if subprotocols is None else subprotocols, deflate)
+        self._headers = Headers(headers)
+        self._context = context
+        check_headers(self._headers.list())
+        check_own_headers(self._headers.list())
+
+    async def through(self, client: AsyncClient, timeout: float | None) -> Opened:
+        """Send the request and judge the answer, within ``timeout`` seconds.
+
+        Cancelling it closes what was opened so far.
+        """
+        url = _resolve(self._url, client.base_url)
+        auth = self._take_credentials(url, client)
+        last_step = _LastStep(self._offer, url, client)
+        with move_on_after(timeout) as scope:
+            try:
+                async with client.stream(
+                    "GET",
+                    URL(url.to_string()),
+                    headers=self._headers,
+                    auth=auth,
+                    context=cast("RequestContext", dict(self._context or {})),
+                    handler=last_step.in_front_of,
+                ) as response:
+                    return await self._judge(response, url, scope)
+            except Exception as error:
+                translated = _translated(error)
+                if translated is error:
+                    raise
+                raise translated from error
+        raise HandshakeTimeoutError(f"the opening handshake did not end within {timeout:g} seconds")
+
+    def _take_credentials(self, url: URL, client: AsyncClient) -> tuple[str, str] | None:
+        """Move ``user:password@`` out of the URL, and make Basic auth of it unless there is an Authorization."""
+        username, password = unquote(url.username), unquote(url.password)
+        url.username = url.password = ""
+        if not username and not password:
+            return None
+        if client.auth is not None or "authorization" in client.default_headers or "authorization" in self._headers:
+            return None
+        return username, password
+
+    async def _judge(self, response: Response, url: URL, scope: CancelScope) -> Opened:
+        handoff = response.context.get("handoff", {})
+        application = cast("AsgiHandle | None", handoff.get("_asgi_websocket_stream"))
+        network = handoff.get("network_stream")
+        stream: ByteStream | None = None
+        if application is not None:
+            stream = AsgiStream(application)
+        elif isinstance(network, zapros.AsyncBaseNetworkStream):
+            stream = ZaprosStream(network)
+        try:
+            agreement = self._agreement(response, url, application, stream)
+            if isinstance(agreement, Agreement):
+                assert stream is not None
+                opened = Opened(stream, handoff.get("trailing_data", b""), agreement, response)
+                stream = None
+                return opened
+        finally:
+            if stream is not None:
+                await stream.aclose(grace=0)
+        # The handshake was answered: what is left is to read why it was refused.
+        deadline, scope.deadline = scope.deadline, inf
+        raise HandshakeError(
+            f"the opening handshake failed: {agreement}", response=await _with_body(response, deadline)
+        )
+
+    def _agreement(
+        self, response: Response, url: URL, application: AsgiHandle | None, stream: ByteStream | None
+    ) -> Agreement | str:
+        final = response.request.url.protocol if response.request is not None else url.protocol
+        if _SECURE[url.protocol] and not _SECURE.get(final, False):
+            return f"a redirect led from {url.protocol}// to {final}//, which is not encrypted"
+        if response.status != 101:
+            return f"the server answered with status {response.status}"
+        if stream is None:
+            return "the client's handler answered 101 and handed no asynchronous network stream over"
+        if application is not None:
+            # There are no such headers in process: the application has accepted, and named its subprotocol.
+            subprotocol = application.accept_subprotocol
+            return self._complete(self._offer.choose([] if subprotocol is None else [subprotocol]))
+        return self._complete(self._offer.check(response.headers.list()))
+
+    def _complete(self, agreement: Agreement | str) -> Agreement | str:
+        return agreement if isinstance(agreement, Agreement) else f"the server answered with a 101, but {agreement}"
+
+
+class _LastStep(AsyncBaseMiddleware):
+    """Stands in front of all handlers of the client, and gives the request its last form.
+
+    The client merges queries and headers as dictionaries: it drops the second of two parameters of the same name, and
+    keeps both of two headers that differ in case. Here the query is as it was given, with the default parameters of
+    the client in front, and the headers of the handshake replace whatever stood in their place.
+    """
+
+    def __init__(self, offer: Offer, url: URL, client: AsyncClient) -> None:
+        self._headers = offer.headers()
+        given = url.search.removeprefix("?")
+        named = set(url.search_params)
+        defaults = [f"{name}={value}" for name, value in _default_pairs(client) if name not in named]
+        self._search = "&".join([*defaults, given] if given else defaults)
+
+    def in_front_of(self, handler: AsyncBaseHandler) -> AsyncBaseHandler:
+        """The handler that does this before ``handler``."""
+        self.async_next = handler
+        return self
+
+    async def ahandle(self, request: Request) -> Response:
+        """Send the request on."""
+        request.url.search = self._search
+        for name, value in self._headers:
+            request.headers[name] = value
+        check_headers(request.headers.list())
+        return await self.async_next.ahandle(request)
+
+
+def _default_pairs(client: AsyncClient) -> list[tuple[str, str]]:
+    text = client.default_params.to_string()
+    return [(name, value) for name, _, value in (pair.partition("=") for pair in text.split("&")) if name]
+
+
+def _resolve(url: URL | str, base_url: str | None) -> URL:
+    try:
+        # Also a copy of a URL that was given: the client writes into it.
+        resolved = URL(url if isinstance(url, str) else url.to_string(), base_url)
+    except ValueError as error:
+        raise ValueError(
+            "the url is not valid: it is absolute (ws, wss, http or https), or relative to the base_url of the client"
+        ) from error
+    if resolved.protocol not in _SECURE:
+        raise ValueError(f"the url has the scheme {resolved.protocol!r}, and not ws:, wss:, http: or https:")
+    if resolved.hash:
+        raise ValueError("the url has a fragment, which means nothing to a WebSocket (RFC 6455, section 3)")
+    return resolved
+
+
+async def _with_body(response: Response, deadline: float) -> Response:
+    """A response of its own with what comes of the body in a short time, up to 64 KiB."""
+    body = bytearray()
+    with CancelScope(deadline=min(deadline, current_time() + BODY_TIMEOUT)), suppress(zapros.ZaprosError, OSError):
+        async for chunk in response.async_iter_bytes():
+            body += chunk[: MAX_BODY - len(body)]
+            if len(body) >= MAX_BODY:
+                # The chunks end now by themselves: to leave the loop would be to leave a generator behind.
+                await response.aclose()
+    headers = [(name, value) for name, value in response.headers.list() if name.lower() != "content-encoding"]
+    whole = Response(response.status, headers, content=bytes(body), context=response.context, request=response.request)
+    whole.read()
+    return whole
+
+
+def _translated(error: Exception) -> Exception:
+    """The error of this library or of Zapros that stands for what came out of a client."""
+    if isinstance(error, zapros.ZaprosError):
+        return error
+    if isinstance(error, ssl.SSLError):
+        return zapros.SSLError(f"TLS failed during the opening handshake: {error}")
+    if isinstance(error, OSError):
+        return zapros.ConnectionError(f"the connection failed during the opening handshake: {error}")
+    if isinstance(error, (trio.BrokenResourceError, anyio.BrokenResourceError, anyio.EndOfStream)):
+        return zapros.ConnectionError(f"the connection was lost during the opening handshake: {error!r}")
+    if type(error).__module__.partition(".")[0] == "h11":
+        return HandshakeError(f"the opening handshake failed: the answer was not HTTP/1.1 ({error})")
+    return error
