@@ -1,9 +1,8 @@
 """A WebSocket client on top of the Zapros HTTP client: trio, asyncio, and ASGI applications in process."""
 
+from typing import TYPE_CHECKING
+
 from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
-from ._connect import AsyncWebSocket as AsyncWebSocket
-from ._connect import aconnect_ws as aconnect_ws
-from ._connect import open_ws as open_ws
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
@@ -16,3 +15,17 @@ from ._protocol.messages import PingMessage as PingMessage
 from ._protocol.messages import PongMessage as PongMessage
 from ._protocol.messages import TextMessage as TextMessage
 from ._protocol.options import PerMessageDeflateExtension as PerMessageDeflateExtension
+
+try:
+    import wsproto as _wsproto
+except ImportError:
+    _wsproto = None  # type: ignore[assignment]
+
+if TYPE_CHECKING or _wsproto is not None:
+    from ._connect import aconnect_ws as aconnect_ws
+    from ._connect import open_ws as open_ws
+    from ._connection import AsyncWebSocket as AsyncWebSocket
+else:
+    from ._without_wsproto import AsyncWebSocket as AsyncWebSocket
+    from ._without_wsproto import aconnect_ws as aconnect_ws
+    from ._without_wsproto import open_ws as open_ws

@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,26 +16,11 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
 from zapros import URL, AsyncClient, Headers, RequestContext
 
-from ._base import AsyncBaseWebSocket
+from ._connection import SHORT, AsyncWebSocket
+from ._opening import Opening
+from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
-
-try:
-    from ._connection import SHORT
-    from ._connection import AsyncWebSocket as AsyncWebSocket
-    from ._opening import Opening
-    from ._protocol.deflate import Deflate
-    from ._protocol.session import Session
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("wsproto"):
-        raise
-    AsyncWebSocket = AsyncBaseWebSocket  # type: ignore[misc, assignment]
-    _has_wsproto = False
-else:
-    _has_wsproto = True
-
-if sys.version_info < (3, 11):
-    # It comes with anyio and trio there.
-    from exceptiongroup import BaseExceptionGroup
+from ._protocol.session import Session
 
 if TYPE_CHECKING:
     import trio
@@ -95,7 +79,6 @@ class aconnect_ws:
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
     ) -> None:
-        _need_wsproto()
         self._client = client
         self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
         self._opening = Opening(
@@ -141,9 +124,7 @@ class aconnect_ws:
         except get_cancelled_exc_class():
             raise
         except BaseException as bug:
-            while isinstance(bug, BaseExceptionGroup) and len(bug.exceptions) == 1:
-                bug = bug.exceptions[0]
-            self._bug = bug
+            self._bug = _bare(bug)
             self._tasks.cancel_scope.cancel()
 
 
@@ -168,7 +149,6 @@ async def open_ws(
     waits for the connection: end it with ``close()``, or by cancelling the group, which says goodbye to the peer
     within half a second. The arguments, what is raised, and what cancelling does are those of ``aconnect_ws``.
     """
-    _need_wsproto()
     options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
     opening = Opening(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
@@ -194,6 +174,7 @@ async def _open(opening: Opening, client: AsyncClient | None, options: Options) 
     return connection
 
 
-def _need_wsproto() -> None:
-    if not _has_wsproto:
-        raise RuntimeError("zapros_websocket needs wsproto, which cannot be imported: pip install wsproto")
+def _bare(error: BaseException) -> BaseException:
+    # Looked at by its attribute, because Python 3.10 has no exception groups of its own.
+    inner: Sequence[BaseException] = getattr(error, "exceptions", ())
+    return _bare(inner[0]) if len(inner) == 1 else error

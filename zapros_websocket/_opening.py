@@ -117,11 +117,11 @@ class Opening:
     async def _judge(self, response: Response, url: URL, scope: CancelScope) -> Opened:
         handoff = response.context.get("handoff", {})
         application = cast("AsgiHandle | None", handoff.get("_asgi_websocket_stream"))
-        network = handoff.get("network_stream")
+        network = cast("zapros.AsyncBaseNetworkStream | None", handoff.get("network_stream"))
         stream: ByteStream | None = None
         if application is not None:
             stream = AsgiStream(application)
-        elif isinstance(network, zapros.AsyncBaseNetworkStream):
+        elif network is not None:
             stream = ZaprosStream(network)
         try:
             agreement = self._agreement(response, url, application, stream)
@@ -148,7 +148,7 @@ class Opening:
         if response.status != 101:
             return f"the server answered with status {response.status}"
         if stream is None:
-            return "the client's handler answered 101 and handed no asynchronous network stream over"
+            return "the client's handler answered 101 and handed no network stream over"
         if application is not None:
             # There are no such headers in process: the application has accepted, and named its subprotocol.
             subprotocol = application.accept_subprotocol

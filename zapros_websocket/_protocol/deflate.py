@@ -34,8 +34,8 @@ class Deflate:
         # (section 6).
         self.compresses = agreed.client_max_window_bits >= SMALLEST_WINDOW
         # Made when first used: a pair costs about 300 KiB.
-        self._deflater: zlib._Compress | None = None
-        self._inflater: zlib._Decompress | None = None
+        self._deflater: zlib._Compress | None = None  # pyright: ignore[reportPrivateUsage]
+        self._inflater: zlib._Decompress | None = None  # pyright: ignore[reportPrivateUsage]
 
     def compress(self, payload: bytes | memoryview) -> bytes:
         """One whole message as the payload of one frame (section 7.2.1)."""
@@ -72,5 +72,5 @@ class Deflate:
             self._inflater = None
         return inflated
 
-    def _new_inflater(self) -> zlib._Decompress:
+    def _new_inflater(self) -> zlib._Decompress:  # pyright: ignore[reportPrivateUsage]
         return zlib.decompressobj(-max(self.agreed.server_max_window_bits, SMALLEST_WINDOW))

@@ -25,3 +25,36 @@ class PerMessageDeflateExtension:
             bits: object = getattr(self, name)
             if not isinstance(bits, int) or not 8 <= bits <= 15:
                 raise ValueError(f"{name} must be a whole number from 8 to 15, not {bits!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The limits of one connection: seconds, and bytes. None switches a limit off where it may be.
+
+    Raises:
+        TypeError: a value is not a number.
+        ValueError: a value is negative or not a number at all (NaN).
+    """
+
+    max_message_size: int = 16 * 1024 * 1024
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+    open_timeout: float | None = 10.0
+    close_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_number("max_message_size", self.max_message_size, int, least=1)
+        _check_number("close_timeout", self.close_timeout, (int, float))
+        for name in ("ping_interval", "ping_timeout", "open_timeout"):
+            value: object = getattr(self, name)
+            if value is not None:
+                _check_number(name, value, (int, float))
+        if self.ping_interval == 0:
+            raise ValueError("ping_interval must be more than 0 seconds; None switches keepalive off")
+
+
+def _check_number(name: str, value: object, kinds: type | tuple[type, ...], least: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not value >= least:  # type: ignore[operator]
+        raise ValueError(f"{name} must not be under {least}, and is {value!r}")

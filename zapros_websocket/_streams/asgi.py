@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from io import StringIO
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from anyio import CancelScope, move_on_after
 from wsproto.connection import SERVER, Connection
@@ -30,7 +30,7 @@ _SHORT: Final = 0.5
 
 
 class _Queue(Protocol):
-    async def put(self, item: dict[str, object]) -> None: ...
+    async def put(self, item: Mapping[str, object]) -> None: ...
     async def get(self) -> Mapping[str, object]: ...
 
 
@@ -53,7 +53,7 @@ class AsgiHandle(Protocol):
 class AsgiStream:
     """A connection to an application in the same process."""
 
-    carries_control: Final = False
+    carries_control: ClassVar[bool] = False
 
     def __init__(self, handle: AsgiHandle) -> None:
         self._handle = handle
@@ -82,7 +82,7 @@ class AsgiStream:
         if isinstance(text, str):
             return self._server.send(TextMessage(data=text))
         data = message.get("bytes")
-        if isinstance(data, (bytes, bytearray, memoryview)):
+        if isinstance(data, (bytes, bytearray)):
             return self._server.send(BytesMessage(data=bytes(data)))
         raise RuntimeError("the ASGI application sent a websocket.send event with neither text nor bytes")
 

@@ -11,7 +11,7 @@ Invariants of every stream:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 READ_SIZE = 64 * 1024
 
@@ -19,10 +19,8 @@ READ_SIZE = 64 * 1024
 class ByteStream(Protocol):
     """What a connection stands on."""
 
-    @property
-    def carries_control(self) -> bool:
-        """Whether ping and pong frames reach the peer."""
-        ...
+    carries_control: ClassVar[bool]
+    """Whether ping and pong frames reach the peer."""
 
     async def receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream."""

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import ClassVar, Final
 
 import trio
 from anyio import CancelScope, move_on_after
@@ -27,7 +27,7 @@ _SHORT: Final = 0.5
 class ZaprosStream:
     """A network stream that the handshake of a client handed over."""
 
-    carries_control: Final = True
+    carries_control: ClassVar[bool] = True
 
     def __init__(self, stream: AsyncBaseNetworkStream) -> None:
         self._stream = stream
