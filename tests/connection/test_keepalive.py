@@ -1,0 +1,181 @@
+"""SPEC: keepalive, ping and latency, on a clock that jumps."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from wsproto.events import CloseConnection, Ping, Pong
+from wsproto.events import TextMessage as WsprotoText
+
+from tests.memory import MemoryServer
+from zapros_websocket import ConnectionClosed, PongMessage, TextMessage, aconnect_ws
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_silent_peer_is_found_after_interval_and_timeout(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=20, ping_timeout=7) as ws:
+        began = anyio.current_time()
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.recv()
+        assert anyio.current_time() - began == pytest.approx(27)
+        assert caught.value.code == ws.close_code == 1011
+        assert "ping timeout" in (caught.value.reason or "")
+        assert isinstance(await server.peer.receive(), Ping)
+        close = await server.peer.receive()
+        assert isinstance(close, CloseConnection)
+        assert close.code == 1011
+
+
+async def test_a_peer_that_answers_stays_connected_and_latency_is_measured(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=20, ping_timeout=5) as ws:
+        assert ws.latency is None
+        for round_trip in (1, 4.5, 0.25):
+            ping = await server.peer.receive()
+            assert isinstance(ping, Ping)
+            await anyio.sleep(round_trip)
+            await server.peer.send(Pong(bytes(ping.payload)), WsprotoText("x"))
+            # The library's own pong is not returned.
+            assert await ws.recv() == TextMessage("x")
+            assert ws.latency == pytest.approx(round_trip)
+
+
+async def test_pings_go_out_every_interval(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=3, ping_timeout=None, close_timeout=0):
+        began = anyio.current_time()
+        for number in range(1, 5):
+            assert isinstance(await server.peer.receive(), Ping)
+            assert anyio.current_time() - began == pytest.approx(3 * number)
+
+
+async def test_any_byte_is_a_sign_of_life(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=10, ping_timeout=5) as ws:
+        # One byte of a frame every 4 seconds, and never a pong.
+        for byte in b"\x81\x0dslow and good":
+            await anyio.sleep(4)
+            await server.peer.write(bytes([byte]))
+        assert await ws.recv() == TextMessage("slow and good")
+        with pytest.raises(ConnectionClosed, match="ping timeout"):
+            await ws.recv()
+
+
+async def test_a_pong_to_an_older_ping_is_a_sign_of_life_when_the_timeout_is_longer_than_the_interval(
+    server: MemoryServer,
+) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=2, ping_timeout=7) as ws:
+        began = anyio.current_time()
+        with anyio.move_on_after(60):
+            while True:
+                ping = await server.peer.receive()
+                assert isinstance(ping, Ping)
+                await anyio.sleep(5)
+                await server.peer.send(Pong(bytes(ping.payload)))
+        assert ws.close_code is None
+        with pytest.raises(ConnectionClosed, match="ping timeout"):
+            await ws.recv()
+        assert anyio.current_time() - began > 60
+
+
+async def test_time_during_which_the_reader_is_stopped_does_not_count(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=10, ping_timeout=5, close_timeout=0) as ws:
+        # More than the inbox takes, and the pongs behind it.
+        async with anyio.create_task_group() as tasks:
+
+            async def flood() -> None:
+                for _ in range(5000):
+                    await server.peer.send(WsprotoText("x" * 100))
+
+            tasks.start_soon(flood)
+            await anyio.sleep(1000)
+            assert ws.close_code is None
+            for _ in range(5000):
+                await ws.recv()
+        began = anyio.current_time()
+        with pytest.raises(ConnectionClosed, match="ping timeout"):
+            await ws.recv()
+        assert anyio.current_time() - began <= 16
+
+
+async def test_keepalive_ends_a_send_that_a_dead_peer_blocks() -> None:
+    server = MemoryServer(capacity=100)
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=10, ping_timeout=5) as ws:
+        began = anyio.current_time()
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.send(bytes(1000))
+        assert caught.value.code == 1011
+        assert anyio.current_time() - began <= 16.1
+
+
+async def test_no_interval_no_pings(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=None, close_timeout=0) as ws:
+        with anyio.move_on_after(100_000):
+            await ws.recv()
+        assert server.stream.outgoing.total == 0
+
+
+async def test_no_timeout_no_verdict(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_timeout=None, close_timeout=0) as ws:
+        with anyio.move_on_after(1000):
+            await ws.recv()
+        assert ws.close_code is None
+
+
+async def test_ping_gives_the_round_trip_in_seconds(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+
+        async def answer() -> None:
+            ping = await server.peer.receive()
+            assert isinstance(ping, Ping)
+            await anyio.sleep(1.5)
+            await server.peer.send(Pong(bytes(ping.payload)))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            assert await ws.ping() == pytest.approx(1.5)
+        assert ws.latency == pytest.approx(1.5)
+
+
+async def test_a_pong_answers_all_pings_before_it(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        round_trips: list[float] = []
+
+        async def ping() -> None:
+            round_trips.append(await ws.ping())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ping)
+                await anyio.sleep(1)
+            pings = [await server.peer.receive() for _ in range(3)]
+            assert isinstance(pings[1], Ping)
+            assert isinstance(pings[2], Ping)
+            await server.peer.send(Pong(bytes(pings[1].payload)))
+            await anyio.wait_all_tasks_blocked()
+            assert len(round_trips) == 2
+            await server.peer.send(Pong(bytes(pings[2].payload)))
+
+
+async def test_ping_raises_when_the_connection_ends_before_the_pong(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client) as ws, anyio.create_task_group() as tasks:
+
+        async def ping() -> None:
+            with pytest.raises(ConnectionClosed, match="1001"):
+                await ws.ping()
+
+        tasks.start_soon(ping)
+        await anyio.wait_all_tasks_blocked()
+        await server.peer.send(CloseConnection(1001))
+        server.peer.end()
+
+
+async def test_pongs_of_the_users_own_pings_are_returned(server: MemoryServer) -> None:
+    from zapros_websocket import PingMessage
+
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        await ws.send(PingMessage(b"mine"))
+        ping = await server.peer.receive()
+        assert ping == Ping(b"mine")
+        await server.peer.send(Pong(b"mine"), Pong(b""))
+        assert await ws.recv() == PongMessage(b"mine")
+        assert await ws.recv() == PongMessage(b"")
+        assert ws.latency is None
