@@ -8,8 +8,10 @@ import pytest
 
 Backend = tuple[str, dict[str, object]]
 
+NO_OPTIONS: dict[str, object] = {}
+
 BACKENDS = [
-    pytest.param(("trio", {}), id="trio"),
+    pytest.param(("trio", NO_OPTIONS), id="trio"),
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
 ]
 if sys.platform != "win32" and sys.implementation.name == "cpython":

@@ -14,11 +14,20 @@ from typing import Literal
 import trio.testing
 from anyio import Event
 from wsproto.connection import SERVER, Connection
-from wsproto.events import CloseConnection, Pong
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Event as WsprotoEvent
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import generate_accept_token
-from zapros import AsyncBaseHandler, AsyncBaseNetworkStream, AsyncClient, ReadError, Request, Response, WriteError
+from zapros import (
+    AsyncBaseHandler,
+    AsyncBaseNetworkStream,
+    AsyncClient,
+    ReadError,
+    Request,
+    Response,
+    ResponseContext,
+    WriteError,
+)
 
 Backend = tuple[str, dict[str, object]]
 
@@ -116,6 +125,16 @@ class Peer:
             self._events.extend(self.protocol.events())
         return self._events.popleft()
 
+    async def receive_message(self) -> str | bytes:
+        """The next text or binary message of the client, whole, however wsproto cuts it."""
+        pieces: list[str | bytes] = []
+        while True:
+            event = await self.receive()
+            assert isinstance(event, (TextMessage, BytesMessage)), event
+            pieces.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
+            if event.message_finished:
+                return type(pieces[0])().join(pieces)  # type: ignore[arg-type]
+
     async def answer_close(self) -> CloseConnection:
         """Read up to the client's close, answer it, and end the stream."""
         while not isinstance(event := await self.receive(), CloseConnection):
@@ -131,8 +150,8 @@ class Peer:
                 await self.send(event.response())
                 self.end()
                 return
-            if type(event).__name__ == "Ping":
-                await self.send(Pong(payload=bytes(event.payload)))  # type: ignore[attr-defined]
+            if isinstance(event, Ping):
+                await self.send(event.response())
 
     def end(self) -> None:
         """End the stream: a FIN."""
@@ -182,8 +201,8 @@ class MemoryServer(AsyncBaseHandler):
                 f"permessage-deflate; {extension.accept(request.headers['Sec-WebSocket-Extensions'])}"
             )
         self.peers.append(Peer(MemoryStream(incoming=there, outgoing=back), extension))
-        handoff = {"network_stream": self._stream, "trailing_data": self.trailing}
-        return Response(101, headers, context={"handoff": handoff}, request=request)  # type: ignore[typeddict-item]
+        context: ResponseContext = {"handoff": {"network_stream": self._stream, "trailing_data": self.trailing}}
+        return Response(101, headers, context=context, request=request)
 
 
 class AutojumpEventLoop(asyncio.SelectorEventLoop):

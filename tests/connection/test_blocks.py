@@ -36,7 +36,7 @@ async def test_an_exception_in_the_block_comes_out_as_itself(server: MemoryServe
 
 async def test_an_exception_comes_out_as_itself_when_the_block_is_cancelled_too(server: MemoryServer) -> None:
     mine = Mine("mine")
-    with pytest.raises(Mine) as caught:  # noqa: PT012
+    with pytest.raises(Mine) as caught:
         with anyio.CancelScope() as scope:
             async with aconnect_ws("ws://test/", client=server.client, close_timeout=1000):
                 scope.cancel()
@@ -46,7 +46,7 @@ async def test_an_exception_comes_out_as_itself_when_the_block_is_cancelled_too(
 
 
 async def test_an_exception_group_that_the_user_raised_comes_out_as_it_was(server: MemoryServer) -> None:
-    with pytest.raises(BaseException) as caught:  # noqa: PT012
+    with pytest.raises(BaseException) as caught:
         async with aconnect_ws("ws://test/", client=server.client, close_timeout=0), anyio.create_task_group() as tasks:
 
             async def fail() -> None:

@@ -11,6 +11,7 @@ import pytest
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
+from zapros import Request, Response
 
 from tests.memory import Backend, MemoryServer, autojump
 from zapros_websocket import CloseMessage, ConnectionClosed, TextMessage, aconnect_ws
@@ -130,15 +131,13 @@ async def test_cancelling_a_send_that_waits_for_its_turn_has_no_effect(native: b
         tasks.start_soon(big.run, lambda: ws.send(b"x" * 1000))
         await anyio.wait_all_tasks_blocked()
         tasks.start_soon(small.run, lambda: ws.send("never"))
+        await anyio.wait_all_tasks_blocked()
         tasks.start_soon(last.run, lambda: ws.send("last"))
         await anyio.wait_all_tasks_blocked()
         small.cancel()
         await small.ended.wait()
-        size = 0
-        while isinstance(event := await server.peer.receive(), BytesMessage):
-            size += len(event.data)
-        assert size == 1000
-        assert event == WsprotoText("last")
+        assert await server.peer.receive_message() == b"x" * 1000
+        assert await server.peer.receive() == WsprotoText("last")
         await last.ended.wait()
 
 
@@ -153,20 +152,16 @@ async def test_a_turn_given_to_a_send_that_is_cancelled_goes_to_the_next(native:
             for sender, size in zip(senders, (1000, 2, 3), strict=True):
                 tasks.start_soon(sender.run, partial(ws.send, bytes(size)))
                 await anyio.wait_all_tasks_blocked()
-            # All but the last piece of the first message; with the last, the turn goes to the second.
-            while server.stream.outgoing.total < 1008:
-                await server.peer.receive()
-                await cancel_shielded_checkpoint()
+            # With the last piece of the first message, the turn goes to the second.
+            assert await server.peer.receive_message() == bytes(1000)
             for _ in range(steps):
                 await cancel_shielded_checkpoint()
             senders[1].cancel()
             await senders[1].ended.wait()
             await anyio.wait_all_tasks_blocked()
-            sizes = [0]
-            while sizes[-1] != 3:
-                event = await server.peer.receive()
-                assert isinstance(event, BytesMessage)
-                sizes.append(len(event.data))
+            while len(await server.peer.receive_message()) != 3:
+                pass
+            await anyio.wait_all_tasks_blocked()
             assert senders[2].ended.is_set()
 
 
@@ -253,7 +248,7 @@ async def test_cancelling_the_handshake_closes_what_was_opened(server: MemorySer
     reached = anyio.Event()
 
     class Late(MemoryServer):
-        async def ahandle(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        async def ahandle(self, request: Request) -> Response:
             response = await super().ahandle(request)
             reached.set()
             try:

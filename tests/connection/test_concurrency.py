@@ -21,17 +21,8 @@ async def test_frames_of_many_senders_never_interleave() -> None:
     ):
         for number in range(100):
             tasks.start_soon(ws.send, chr(number + 33) * (number * 37 + 1))
-        received: list[str] = []
-        while len(received) < 100:
-            text = ""
-            while True:
-                event = await server.peer.receive()
-                assert isinstance(event, WsprotoText)
-                text += event.data
-                if event.message_finished:
-                    break
-            received.append(text)
-    assert sorted(received) == sorted(chr(number + 33) * (number * 37 + 1) for number in range(100))
+        received = [await server.peer.receive_message() for _ in range(100)]
+    assert sorted(map(str, received)) == sorted(chr(number + 33) * (number * 37 + 1) for number in range(100))
 
 
 async def test_sends_go_out_in_the_order_of_the_calls() -> None:
@@ -43,7 +34,7 @@ async def test_sends_go_out_in_the_order_of_the_calls() -> None:
         for number in range(20):
             tasks.start_soon(ws.send, str(number))
             await anyio.wait_all_tasks_blocked()
-        assert [await server.peer.receive() for _ in range(20)] == [WsprotoText(str(n)) for n in range(20)]
+        assert [await server.peer.receive_message() for _ in range(20)] == [str(number) for number in range(20)]
 
 
 async def test_pings_are_answered_while_a_send_is_blocked_once_its_frame_has_left() -> None:
@@ -52,17 +43,14 @@ async def test_pings_are_answered_while_a_send_is_blocked_once_its_frame_has_lef
         aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(ws.send, b"x" * 300)
-        tasks.start_soon(ws.send, b"second")
-        await anyio.wait_all_tasks_blocked()
+        for message in (b"x" * 300, b"second"):
+            tasks.start_soon(ws.send, message)
+            await anyio.wait_all_tasks_blocked()
         for payload in (b"1", b"2", b"3"):
             await server.peer.send(Ping(payload))
         await anyio.wait_all_tasks_blocked()
-        events = []
-        while len(events) < 2:
-            event = await server.peer.receive()
-            if not (isinstance(event, BytesMessage) and len(event.data) != 6):
-                events.append(event)
+        assert await server.peer.receive_message() == b"x" * 300
+        events = [await server.peer.receive(), await server.peer.receive()]
         # In front of the message that waits, and only the answer to the newest (RFC 6455, section 5.5.3).
         assert events == [Pong(b"3"), BytesMessage(b"second")]
 

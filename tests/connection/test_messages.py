@@ -14,6 +14,7 @@ from zapros_websocket import (
     BinaryMessage,
     CloseMessage,
     ConnectionClosed,
+    Message,
     PingMessage,
     PongMessage,
     TextMessage,
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.anyio
         (bytearray(b"array"), BytesMessage(b"array")),
         (memoryview(b"x.y.z")[::2], BytesMessage(b"xyz")),
         (array.array("H", [1, 2]), BytesMessage(array.array("H", [1, 2]).tobytes())),
-        (BinaryMessage(bytearray(b"ba")), BytesMessage(b"ba")),
+        (BinaryMessage(bytearray(b"ba")), BytesMessage(b"ba")),  # type: ignore[arg-type]
         ("", WsprotoText("")),
         (b"", BytesMessage(b"")),
     ],
@@ -116,17 +117,18 @@ async def test_received_payloads_are_exactly_str_and_bytes(server: MemoryServer)
 
 
 def test_messages_are_frozen_and_slotted_values_with_a_kind() -> None:
-    for message, kind in [
+    values: list[tuple[Message, str]] = [
         (TextMessage("a"), "text"),
         (BinaryMessage(b"a"), "binary"),
         (PingMessage(), "ping"),
         (PongMessage(), "pong"),
         (CloseMessage(), "close"),
-    ]:
+    ]
+    for message, kind in values:
         assert message.kind == kind
         assert not hasattr(message, "__dict__")
         with pytest.raises(FrozenInstanceError):
-            message.kind = "other"  # type: ignore[misc, assignment]
+            setattr(message, "kind", kind)  # noqa: B010
     assert CloseMessage() == CloseMessage(1000, None)
 
 
