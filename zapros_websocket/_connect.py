@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
 from zapros import URL, AsyncClient, Headers, RequestContext
 
-from ._connection import SHORT, AsyncWebSocket
+from ._connection import AsyncWebSocket
+from ._link import SHORT, Link
 from ._opening import Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
@@ -92,7 +93,7 @@ class aconnect_ws:
 
     async def __aenter__(self) -> AsyncWebSocket:
         """Connect."""
-        self._connection = await _open(self._opening, self._client, self._options)
+        self._link, self._connection = await _open(self._opening, self._client, self._options)
         self._tasks = create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._keep)
@@ -112,7 +113,7 @@ class aconnect_ws:
             # From here on a cancellation from outside waits until all is cleaned up, which has a deadline.
             self._tasks.cancel_scope.shield = True
             try:
-                await self._connection.stop()
+                await self._link.stop()
             finally:
                 await self._tasks.__aexit__(None, None, None)
         if self._bug is not None:
@@ -120,7 +121,7 @@ class aconnect_ws:
 
     async def _keep(self) -> None:
         try:
-            await self._connection.run(shield=True)
+            await self._link.run(shield=True)
         except get_cancelled_exc_class():
             raise
         except BaseException as bug:
@@ -153,12 +154,12 @@ async def open_ws(
     opening = Opening(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
     )
-    connection = await _open(opening, client, options)
-    task_group.start_soon(connection.run_unshielded)
+    link, connection = await _open(opening, client, options)
+    task_group.start_soon(link.run_unshielded)
     return connection
 
 
-async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> AsyncWebSocket:
+async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:
     used = AsyncClient() if client is None else client
     try:
         opened = await opening.through(used, options.open_timeout)
@@ -169,9 +170,9 @@ async def _open(opening: Opening, client: AsyncClient | None, options: Options) 
                 await used.aclose()
     agreed = opened.agreement.permessage_deflate
     session = Session(max_message_size=options.max_message_size, deflate=None if agreed is None else Deflate(agreed))
-    connection = AsyncWebSocket(opened.stream, session, options, agreement=opened.agreement, response=opened.response)
-    connection.feed(opened.trailing_data)
-    return connection
+    link = Link(opened.stream, session, options)
+    link.feed(opened.trailing_data)
+    return link, AsyncWebSocket(link, agreement=opened.agreement, response=opened.response)
 
 
 def _bare(error: BaseException) -> BaseException:

@@ -1,0 +1,99 @@
+"""The layers: imports point downwards, and each module uses only the libraries that it may."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import zapros_websocket
+
+PACKAGE = Path(zapros_websocket.__file__).parent
+
+# From the top down: a module may import from those below it. Beside it, the libraries outside the standard one.
+LAYERS: dict[str, set[str]] = {
+    "__main__": set(),
+    "_cli": {"trio", "zapros"},
+    "testing": {"anyio", "wsproto"},
+    "__init__": {"wsproto"},
+    "_connect": {"anyio", "zapros", "trio"},
+    "_opening": {"anyio", "zapros", "trio"},
+    "_without_wsproto": set(),
+    "_connection": {"anyio", "zapros"},
+    "_base": set(),
+    "_link": {"anyio", "trio"},
+    "_writer": {"anyio"},
+    "_keepalive": {"anyio"},
+    "_turn": {"anyio"},
+    "_pace": {"anyio"},
+    "_pings": {"anyio"},
+    "_inbox": {"anyio"},
+    "_errors": {"zapros"},
+    "_streams.asgi": {"anyio", "wsproto", "zapros"},
+    "_streams.zapros": {"anyio", "trio", "zapros"},
+    "_streams.base": set(),
+    "_streams.__init__": set(),
+    "_protocol.session": {"wsproto"},
+    "_protocol.fragments": {"wsproto"},
+    "_protocol.outgoing": set(),
+    "_protocol.frames": set(),
+    "_protocol.deflate": set(),
+    "_protocol.handshake": {"wsproto"},
+    "_protocol.options": set(),
+    "_protocol.messages": set(),
+    "_protocol.__init__": set(),
+}
+TYPING_ONLY = {"typing_extensions"}
+NO_IO = {"asyncio", "socket", "ssl", "selectors", "threading", "time", "anyio", "trio", "zapros"}
+
+
+def modules() -> dict[str, Path]:
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """What a module imports: names of the package begin with a dot."""
+    found: set[str] = set()
+    parent = name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = parent[: len(parent) - (node.level - 1)]
+            target = [*base, *(node.module or "").split(".")] if node.module else base
+            dotted = ".".join(target)
+            if dotted in LAYERS:
+                found.add(f".{dotted}")
+            else:
+                found.update(f".{'.'.join([*target, alias.name])}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_the_table_names_every_module() -> None:
+    assert set(modules()) == set(LAYERS)
+
+
+def test_imports_point_downwards() -> None:
+    order = list(LAYERS)
+    for name, path in modules().items():
+        for imported in imports(name, path):
+            if imported.startswith("."):
+                target = imported[1:]
+                if name in ("__main__", "_cli") and target not in order:
+                    continue
+                assert order.index(target) > order.index(name), f"{name} imports {target}, which stands above it"
+
+
+def test_each_module_uses_only_the_libraries_that_it_may() -> None:
+    for name, path in modules().items():
+        used = {library for library in imports(name, path) if not library.startswith(".")}
+        used -= sys.stdlib_module_names | TYPING_ONLY | {"zapros_websocket"}
+        assert used <= LAYERS[name], name
+
+
+def test_the_protocol_is_free_of_io() -> None:
+    for name, path in modules().items():
+        if name.startswith("_protocol."):
+            assert not imports(name, path) & NO_IO, name

@@ -1,0 +1,310 @@
+"""The tasks of a connection: the reader, the one that writes control frames, and keepalive.
+
+They live in one ``run``, which a task group owns. It reads until the session is over, and then finishes:
+
+    reading --------------------------> finishing ---------------------> closed
+    until the peer's close, a failure,   wakes all who wait in recv,       the stream is closed,
+    the end of the stream, or the        writes the last close frame,      close() returns
+    deadline of our own close            waits a little for the peer's FIN
+
+Invariants:
+
+- The reader never waits for the wire: what it has to answer it leaves with the session, and another task writes it.
+- A task in the background does not raise: what goes wrong becomes the reason of ConnectionClosed.
+- A send that was cancelled half-way ends the connection.
+- Every wait for the peer has a deadline, but for those that the user asked for: ``recv`` and ``ping``, and a ``send``
+  that the peer's silence blocks. Those last as long as the connection, and keepalive ends a dead one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import trio
+from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+
+from ._errors import ConnectionClosed
+from ._inbox import Inbox
+from ._keepalive import keep_alive
+from ._pace import Pace
+from ._pings import PingInFlight, Pings
+from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
+from ._protocol.session import Session, State
+from ._writer import Writer, WriteStoppedError
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from ._protocol.options import Options
+    from ._streams.base import ByteStream
+
+# Seconds for the last words to leave and the peer to end TCP, once the closing handshake is done or has failed.
+LINGER: Final = 1.0
+
+# Seconds for a polite end where nobody should be kept waiting: the caller was cancelled, or raised.
+SHORT: Final = 0.5
+
+
+class Link:
+    """A session on a stream, kept alive by ``run``; the calls of the user stand on its parts."""
+
+    def __init__(self, stream: ByteStream, session: Session, options: Options) -> None:
+        self.stream = stream
+        self.session = session
+        self.inbox = Inbox()
+        self.pings = Pings()
+        self.pace = Pace(asyncio_tasks=not trio.lowlevel.in_trio_run())
+        self.writer = Writer(stream, session, self.pace, broken=self._write_broken, failed=self._write_failed)
+        self.closed = Event()
+        self.is_closed_here = False
+        # When the peer was last heard; a reader that was stopped by backpressure begins anew.
+        self.heard_at = current_time()
+        self._options = options
+        self._keepalive_ping: PingInFlight | None = None
+        # What is under way, so that it can be ended from elsewhere.
+        self._running = CancelScope()
+        self._reading = CancelScope()
+        self._tasks: TaskGroup | None = None
+        self._is_flushing = False
+        # How it ends.
+        self._close_by = inf
+        self._cause: Exception | None = None
+        self._reading_over = Event()
+
+    # What the owner of the task group uses
+
+    def feed(self, data: bytes) -> None:
+        """Take in what came in the same segment as the answer to the handshake."""
+        if data:
+            self._take_in(data)
+
+    async def run(self, *, shield: bool) -> None:
+        """Keep the connection until it is closed. With ``shield`` only ``stop`` ends it before."""
+        try:
+            self._running.shield = shield
+            with self._running:
+                try:
+                    async with create_task_group() as self._tasks:
+                        if self._options.ping_interval is not None and self.stream.carries_control:
+                            interval, timeout = self._options.ping_interval, self._options.ping_timeout
+                            self._tasks.start_soon(keep_alive, self, interval, timeout)
+                        self._flush_soon()
+                        with self._reading:
+                            await self._read()
+                        await self._finish()
+                        self._tasks.cancel_scope.cancel()
+                except get_cancelled_exc_class():
+                    self._tasks = None
+                    await self._leave_politely()
+                    raise
+        finally:
+            self._tasks = None
+            await self._end()
+
+    async def run_unshielded(self) -> None:
+        """``run`` for a task group of the user, who ends it by cancelling the group."""
+        await self.run(shield=False)
+
+    async def stop(self) -> None:
+        """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
+        self._running.cancel()
+        with CancelScope(shield=True):
+            await self.closed.wait()
+
+    # Reading
+
+    async def _read(self) -> None:
+        while self.session.state is not State.CLOSED:
+            if self.inbox.is_full:
+                await self.inbox.room()
+                self.heard_at = current_time()
+            try:
+                data = await self.stream.receive()
+            except Exception as error:
+                # Whatever a stream raises: it is the reason of the loss.
+                self._lost(error)
+                return
+            self.heard_at = current_time()
+            if not data:
+                self.session.end("the connection was lost: the peer ended TCP without a close frame")
+                return
+            self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        messages = self.session.receive(data)
+        self.inbox.put(message for message in messages if not self._is_for_itself(message))
+        if self.session.has_control:
+            self._flush_soon()
+
+    def _is_for_itself(self, message: Message) -> bool:
+        if isinstance(message, PongMessage):
+            return self.pings.is_answer(message.data, current_time())
+        # The peer's close is given out by recv, when the inbox is empty.
+        return isinstance(message, CloseMessage)
+
+    def _lost(self, error: Exception) -> None:
+        self._cause = self._cause or error
+        self.session.end(f"the connection was lost: {error or type(error).__name__}")
+
+    # Writing
+
+    async def write(self, encode: Callable[[], bytes]) -> None:
+        """Write what ``encode`` gives, in turn; it is called while the session is open, or not at all.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing, or the write did not succeed.
+        """
+
+        def encode_while_open() -> bytes:
+            self.raise_unless_open()
+            return encode()
+
+        error = await self.writer.write(encode_while_open)
+        if error is not None:
+            await self._raise_when_reading_is_over(error)
+
+    async def write_close(self, message: CloseMessage) -> None:
+        """Start the closing handshake, and wait until the close frame was written.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing, or the write did not succeed.
+        """
+        self.raise_unless_open()
+        self.start_close(message)
+        await self.writer.flush()
+        if self.writer.is_over:
+            await self._raise_when_reading_is_over(None)
+
+    async def _raise_when_reading_is_over(self, error: Exception | None) -> None:
+        # The reader may still find a close frame, and with it a better reason than a broken pipe.
+        await self._reading_over.wait()
+        raise self.closed_error(error)
+
+    def _flush_soon(self) -> None:
+        if self._tasks is not None and not self._is_flushing and self.session.has_control:
+            self._is_flushing = True
+            self._tasks.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        try:
+            await self.writer.flush()
+        finally:
+            self._is_flushing = False
+
+    def _write_broken(self) -> None:
+        self.session.end("a send was cancelled when a part of its message was written")
+        self._reading.cancel()
+
+    def _write_failed(self, error: Exception) -> None:
+        self._cause = self._cause or error
+        self._reading.deadline = min(self._reading.deadline, current_time() + LINGER)
+
+    # What keepalive asks for
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the reader is stopped by backpressure."""
+        return self.inbox.is_full
+
+    def send_ping(self) -> None:
+        """Have a ping written behind the frame that is being written."""
+        if self._keepalive_ping is not None:
+            self.pings.forget(self._keepalive_ping)
+        self._keepalive_ping = self.pings.new(current_time())
+        self.session.ping(self._keepalive_ping.payload)
+        self._flush_soon()
+
+    def give_up(self, reason: str) -> None:
+        """Fail the connection with the code 1011."""
+        self.session.fail(CloseCode.INTERNAL_ERROR, reason)
+        self._reading.cancel()
+
+    # Closing
+
+    def start_close(self, message: CloseMessage) -> None:
+        """Start the closing handshake, unless the connection is closing already."""
+        if self.session.state is State.OPEN:
+            self.is_closed_here = True
+            self.session.close(message)
+            self._close_by = current_time() + self._options.close_timeout
+            self._reading.deadline = min(self._reading.deadline, self._close_by)
+            self._flush_soon()
+
+    async def close(self, message: CloseMessage) -> None:
+        """Close, and wait until the stream is closed. Cancelling it leaves the rest to the background."""
+        self.start_close(message)
+        # The peer's close may stand behind messages that nobody will ask for.
+        self.inbox.lift()
+        await self.closed.wait()
+
+    async def _finish(self) -> None:
+        """Reading is over: say so, and part from the peer as well as can be within the time that there is."""
+        if self._cause is not None:
+            self._lost(self._cause)
+        self.session.end(f"the peer did not answer the close frame within {self._options.close_timeout:g} seconds")
+        self._say_reading_is_over()
+        if self.session.received is None:
+            self._close_by = min(self._close_by, current_time() + LINGER)
+        else:
+            self._close_by = min(self._close_by, current_time() + self._options.close_timeout)
+        if not self._is_lost:
+            with CancelScope(deadline=self._close_by):
+                await self.writer.flush()
+                with move_on_after(LINGER):
+                    await self._drain()
+        # Whoever is still in the middle of a frame would wait for ever.
+        self.writer.stop()
+
+    async def _drain(self) -> None:
+        # A socket that is closed with something unread in it is reset, and our last frame with it.
+        try:
+            while await self.stream.receive():
+                pass
+        except Exception:
+            # It is over already, in order or with a reason: how TCP ends tells nobody anything.
+            return
+
+    async def _leave_politely(self) -> None:
+        """The owner of the tasks was cancelled: say goodbye, if that can be done quickly."""
+        with CancelScope(shield=True), move_on_after(SHORT):
+            self.start_close(CloseMessage(CloseCode.NORMAL))
+            await self.writer.flush()
+
+    async def _end(self) -> None:
+        try:
+            self.session.end("the connection was given up by this side")
+            self._say_reading_is_over()
+            lost = self._is_lost or self.writer.is_over or self.session.has_control
+            self.session.drop_control()
+            left = min(self._close_by - current_time(), self._options.close_timeout)
+            await self.stream.aclose(grace=0 if lost else max(left, 0))
+        except Exception as error:
+            # The stream of a caller can fail to close: that is not news for whoever closes the connection.
+            self._cause = self._cause or error
+        finally:
+            self.closed.set()
+
+    def _say_reading_is_over(self) -> None:
+        self.inbox.end()
+        self.pings.end()
+        self._reading_over.set()
+
+    @property
+    def _is_lost(self) -> bool:
+        return self.session.failure is not None and self.session.failure.code == CloseCode.ABNORMAL
+
+    def raise_unless_open(self) -> None:
+        """Raise ConnectionClosed when nothing more may be sent."""
+        if self.session.state is not State.OPEN:
+            raise self.closed_error()
+
+    def closed_error(self, cause: Exception | None = None) -> ConnectionClosed:
+        """The error that says how the connection was closed, or is being closed."""
+        session = self.session
+        end = session.received or session.failure or session.sent
+        assert end is not None
+        error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
+        error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
+        return error
