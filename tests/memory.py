@@ -165,6 +165,23 @@ class Peer:
             pipe.change()
 
 
+def accepting(request: Request) -> dict[str, str]:
+    """The headers of a valid 101."""
+    accept = generate_accept_token(request.headers["Sec-WebSocket-Key"].encode()).decode()
+    return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+
+
+class StreamHandler(AsyncBaseHandler):
+    """A handler that accepts the handshake and hands ``stream`` over."""
+
+    def __init__(self, stream: AsyncBaseNetworkStream) -> None:
+        self.stream = stream
+
+    async def ahandle(self, request: Request) -> Response:
+        context: ResponseContext = {"handoff": {"network_stream": self.stream}}
+        return Response(101, accepting(request), context=context, request=request)
+
+
 class MemoryServer(AsyncBaseHandler):
     """A handler that accepts the handshake, as the last of a client's handlers; each accepted one is a ``peer``."""
 
@@ -192,8 +209,7 @@ class MemoryServer(AsyncBaseHandler):
         self.requests.append(request)
         there, back = Pipe(self.capacity), Pipe(self.capacity)
         self._stream = MemoryStream(incoming=back, outgoing=there)
-        accept = generate_accept_token(request.headers["Sec-WebSocket-Key"].encode()).decode()
-        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+        headers = accepting(request)
         extension: PerMessageDeflate | None = None
         if self.deflate:
             extension = PerMessageDeflate()
