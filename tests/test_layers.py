@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "_inbox": {"anyio"},
     "_errors": {"zapros"},
     "_streams.asgi": {"anyio", "wsproto", "zapros"},
+    "_streams.sockets": {"anyio", "zapros"},
     "_streams.zapros": {"anyio", "trio", "zapros"},
     "_streams.base": set(),
     "_streams.__init__": set(),

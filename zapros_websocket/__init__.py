@@ -15,6 +15,7 @@ from ._protocol.messages import PingMessage as PingMessage
 from ._protocol.messages import PongMessage as PongMessage
 from ._protocol.messages import TextMessage as TextMessage
 from ._protocol.options import PerMessageDeflateExtension as PerMessageDeflateExtension
+from ._streams.sockets import SocketTransport as SocketTransport
 
 try:
     import wsproto as _wsproto

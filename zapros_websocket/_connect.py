@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
-from zapros import URL, AsyncClient, Headers, RequestContext
+from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
 from ._link import SHORT, Link
@@ -22,6 +22,7 @@ from ._opening import Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
 from ._protocol.session import Session
+from ._streams.sockets import SocketTransport
 
 if TYPE_CHECKING:
     import trio
@@ -160,7 +161,7 @@ async def open_ws(
 
 
 async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:
-    used = AsyncClient() if client is None else client
+    used = client or AsyncClient(handler=AsyncStdNetworkHandler(transport=SocketTransport()))
     try:
         opened = await opening.through(used, options.open_timeout)
     finally:

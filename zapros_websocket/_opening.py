@@ -28,6 +28,7 @@ from ._errors import HandshakeError, HandshakeTimeoutError
 from ._protocol.handshake import Agreement, Offer, check_headers, check_own_headers
 from ._protocol.options import PerMessageDeflateExtension
 from ._streams.asgi import AsgiHandle, AsgiStream
+from ._streams.sockets import SocketStream
 from ._streams.zapros import ZaprosStream
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Opening:
         if application is not None:
             stream = AsgiStream(application)
         elif network is not None:
-            stream = ZaprosStream(network)
+            stream = network if isinstance(network, SocketStream) else ZaprosStream(network)
         try:
             agreement = self._agreement(response, url, application, stream)
             if isinstance(agreement, Agreement):

@@ -1,0 +1,326 @@
+"""Non-blocking sockets, plain and TLS, driven by readiness; and a transport that makes them for a Zapros client.
+
+A read and a write are tried first and wait only when the socket says so. TLS is Python's own ``ssl.SSLSocket``, on the
+same socket: no byte is copied between a TLS object and buffers of its own.
+
+Invariants:
+
+- Cancelling a read loses nothing: what was received is returned in the same step.
+- A socket is closed on every path, also when a connection attempt is cancelled or loses to another.
+- Certificates are verified unless the SSL context of the caller says otherwise.
+- Every error that comes out is Zapros's own.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import zip_longest
+from typing import ClassVar, Final, Literal, cast
+
+import anyio
+import zapros
+from anyio import Event, create_task_group, fail_after, getaddrinfo, move_on_after, notify_closing
+from anyio import wait_readable as until_readable
+from anyio import wait_writable as until_writable
+from anyio.abc import ByteStream as AnyioByteStream
+from anyio.lowlevel import checkpoint
+from anyio.streams.tls import TLSAttribute, TLSStream
+from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
+
+from .base import READ_SIZE
+
+# Seconds between two connection attempts (RFC 8305, section 5).
+_ATTEMPT_DELAY: Final = 0.25
+
+# Reads that need not wait, before others have their turn.
+_READS_IN_A_ROW: Final = 8
+
+# One that asks about a single socket without a descriptor of its own, and whatever its number is.
+_Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+Alpn = Literal["http/1.1", "h2"]
+_Address = tuple[str, int] | tuple[str, int, int, int]
+_AddressInfo = tuple[int, int, int, str, _Address]
+
+
+class SocketTransport(AsyncBaseTransport):
+    """A transport for ``zapros.AsyncStdNetworkHandler``, on trio and asyncio; the one of a client that is made here.
+
+    Args:
+        ssl_context: The context for TLS. By default the certificates are verified against those of the system.
+    """
+
+    def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._ssl_context = ssl_context
+
+    async def aconnect(
+        self,
+        host: str,
+        port: int,
+        server_hostname: str | None = None,
+        tls: bool = False,
+        *,
+        alpn_protocols: list[Alpn] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncBaseNetworkStream:
+        """Connect to the first address that answers (RFC 8305); cancelling it closes every socket.
+
+        Raises:
+            zapros.ConnectTimeoutError: it took longer than ``timeout`` seconds.
+            zapros.SSLError: TLS failed, such as a certificate that cannot be verified.
+            zapros.ConnectionError: no address could be connected to.
+        """
+        context = self._ssl_context or _default_context()
+        with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError), fail_after(timeout):
+            # The host of a URL has brackets around an IPv6 address; that of a socket has none.
+            stream = SocketStream(await _connect(host.strip("[]"), port), context)
+            if tls:
+                if alpn_protocols is not None:
+                    context.set_alpn_protocols(alpn_protocols)
+                await stream.start_tls(server_hostname=server_hostname)
+        return stream
+
+
+class SocketStream(AsyncBaseNetworkStream):
+    """A connected socket, for Zapros before the handshake and for a connection after it."""
+
+    carries_control: ClassVar[bool] = True
+
+    def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext) -> None:
+        self._socket = sock
+        self._ssl_context = ssl_context
+        # TLS inside the TLS of a proxy stands on this stream, and in its place.
+        self._inner: TLSStream | None = None
+        self._heard = Event()
+        self._reads_in_a_row = 0
+        self._writable = _Selector()
+        self._writable.register(sock, selectors.EVENT_WRITE)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Wait for up to ``max_bytes`` bytes; none at the end of the stream."""
+        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), fail_after(timeout):
+            if self._inner is None:
+                return await self._receive(max_bytes)
+            try:
+                return await self._inner.receive(max_bytes)
+            except anyio.EndOfStream:
+                return b""
+
+    async def write_all(self, data: bytes, timeout: float | None = None) -> int:
+        """Write all of ``data``; cancelling it leaves it unknown how much was written."""
+        with _mapped(zapros.WriteTimeoutError, zapros.WriteError), fail_after(timeout):
+            await (self._send(data) if self._inner is None else self._inner.send(data))
+        return len(data)
+
+    async def close(self) -> None:
+        """Close the socket, at once."""
+        if self._socket.fileno() < 0:
+            return
+        notify_closing(self._socket)
+        self._writable.close()
+        if isinstance(self._socket, ssl.SSLSocket):
+            # A word of farewell, if the socket takes it: nobody waits for the answer.
+            with suppress(OSError, ValueError):
+                self._socket.unwrap()
+        self._socket.close()
+
+    async def start_tls(self, *, server_hostname: str | None = None) -> AsyncBaseNetworkStream:
+        """Begin TLS on the stream, or TLS inside its TLS; a failure closes it."""
+        hostname = None if server_hostname is None else server_hostname.strip("[]")
+        try:
+            with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
+                if isinstance(self._socket, ssl.SSLSocket):
+                    self._inner = await TLSStream.wrap(
+                        _Underneath(self._receive, self._send, self.close),
+                        hostname=hostname,
+                        ssl_context=self._ssl_context,
+                        standard_compatible=False,
+                    )
+                else:
+                    self._socket = self._ssl_context.wrap_socket(
+                        self._socket, server_hostname=hostname, do_handshake_on_connect=False
+                    )
+                    await self._shake_hands(self._socket)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    def selected_alpn_protocol(self) -> Alpn | None:
+        """The protocol that the server chose in the TLS handshake, or None."""
+        if self._inner is not None:
+            return cast("Alpn | None", self._inner.extra(TLSAttribute.alpn_protocol))  # noqa: S610
+        if isinstance(self._socket, ssl.SSLSocket):
+            return cast("Alpn | None", self._socket.selected_alpn_protocol())
+        return None
+
+    def is_readable(self) -> bool:
+        """Whether there is something to read, the end of the stream included."""
+        if self._socket.fileno() < 0:
+            return True
+        with _Selector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    # What a connection uses
+
+    async def receive(self) -> bytes:
+        """Wait for some bytes; none at the end of the stream."""
+        return await (self._receive(READ_SIZE) if self._inner is None else self.read(READ_SIZE))
+
+    async def wait_writable(self) -> None:
+        """Wait until the socket takes a byte."""
+        if self._socket.fileno() >= 0 and not self._writable.select(0):
+            await until_writable(self._socket)
+
+    async def send_all(self, data: bytes) -> None:
+        """Write all of ``data``."""
+        await (self._send(data) if self._inner is None else self._inner.send(data))
+
+    async def aclose(self, *, grace: float) -> None:
+        """Close at once: the kernel sends what was written."""
+        await self.close()
+
+    # How it is done
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        self._reads_in_a_row += 1
+        if self._reads_in_a_row >= _READS_IN_A_ROW:
+            # A stream that never runs dry: let others have their turn.
+            self._reads_in_a_row = 0
+            await checkpoint()
+        while True:
+            try:
+                return self._socket.recv(max_bytes)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._reads_in_a_row = 0
+                await until_readable(self._socket)
+            except ssl.SSLWantWriteError:
+                await until_writable(self._socket)
+            finally:
+                self._heard.set()
+
+    async def _send(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                await until_writable(self._socket)
+            except ssl.SSLWantReadError:
+                # The server shakes hands anew in the middle of it all: whoever reads takes part in that.
+                self._heard = Event()
+                await self._heard.wait()
+
+    async def _shake_hands(self, tls: ssl.SSLSocket) -> None:
+        while True:
+            try:
+                tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                await until_readable(tls)
+            except ssl.SSLWantWriteError:
+                await until_writable(tls)
+
+
+class _Underneath(AnyioByteStream):
+    """The outer TLS, for the inner one to stand on."""
+
+    def __init__(
+        self,
+        receive: Callable[[int], Awaitable[bytes]],
+        send: Callable[[bytes], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._close = close
+
+    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
+        data = await self._receive(max_bytes)
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        await self._send(item)
+
+    async def send_eof(self) -> None:
+        raise NotImplementedError("TLS has no half-closed streams")
+
+    async def aclose(self) -> None:
+        await self._close()
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    """The first address to answer wins; the next is tried when one fails, or is slow."""
+    addresses = _interleaved(await getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    connected: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(family: int, address: _Address, over: Event) -> None:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(BlockingIOError):
+                sock.connect(address)
+            await until_writable(sock)
+            if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(number, os.strerror(number))
+            connected.append(sock)
+            tasks.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            over.set()
+            if sock not in connected:
+                sock.close()
+
+    try:
+        async with create_task_group() as tasks:
+            for family, address in addresses:
+                over = Event()
+                tasks.start_soon(attempt, family, address, over)
+                with move_on_after(_ATTEMPT_DELAY):
+                    await over.wait()
+    except BaseException:
+        for sock in connected:
+            sock.close()
+        raise
+    for sock in connected[1:]:
+        sock.close()
+    if not connected:
+        raise OSError(f"no address of {host} could be connected to: {'; '.join(map(str, errors))}")
+    return connected[0]
+
+
+def _interleaved(addresses: Iterable[_AddressInfo]) -> list[tuple[int, _Address]]:
+    """In the order of the system, but for a change of family each time (RFC 8305, section 4)."""
+    families: dict[int, list[tuple[int, _Address]]] = {}
+    for family, _, _, _, address in addresses:
+        families.setdefault(family, []).append((family, address))
+    return [pair for row in zip_longest(*families.values()) for pair in row if pair is not None]
+
+
+@contextmanager
+def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosError]) -> Generator[None, None, None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise on_timeout(str(error) or "timed out") from error
+    except ssl.SSLError as error:
+        raise (zapros.SSLError if on_error is zapros.ConnectionError else on_error)(f"TLS failed: {error}") from error
+    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.BusyResourceError) as error:
+        raise on_error(str(error) or type(error).__name__) from error
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
