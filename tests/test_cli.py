@@ -138,7 +138,8 @@ async def test_the_demo_fails_when_something_is_not_negotiated() -> None:
 
 async def test_the_demo_fails_when_the_peer_says_something_else() -> None:
     async with echo_server() as server:
-        async with aconnect_ws(f"{server.url}count/1") as ws:
+        async with aconnect_ws(server.url) as ws:
+            await ws.send("1")
             with pytest.raises(DemoError, match=r"the text came back as TextMessage\(data='1'"):
                 await show_text(ws)
         with pytest.raises(DemoError, match="counting gave"):

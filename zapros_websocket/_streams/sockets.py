@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import zip_longest
-from typing import ClassVar, Final, Literal, cast
+from typing import ClassVar, Final, Literal, TypeVar, cast
 
 import anyio
 import zapros
@@ -36,7 +36,7 @@ from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 from .base import READ_SIZE
 
 # Seconds between two connection attempts (RFC 8305, section 5).
-_ATTEMPT_DELAY: Final = 0.25
+ATTEMPT_DELAY: Final = 0.25
 
 # Reads that need not wait, before others have their turn.
 _READS_IN_A_ROW: Final = 8
@@ -44,9 +44,10 @@ _READS_IN_A_ROW: Final = 8
 # One that asks about a single socket without a descriptor of its own, and whatever its number is.
 _Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
+_T = TypeVar("_T")
 Alpn = Literal["http/1.1", "h2"]
-_Address = tuple[str, int] | tuple[str, int, int, int]
-_AddressInfo = tuple[int, int, int, str, _Address]
+Address = tuple[str, int] | tuple[str, int, int, int]
+AddressInfo = tuple[int, int, int, str, Address]
 
 
 class SocketTransport(AsyncBaseTransport):
@@ -137,16 +138,16 @@ class SocketStream(AsyncBaseNetworkStream):
             with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
                 if isinstance(self._socket, ssl.SSLSocket):
                     self._inner = await TLSStream.wrap(
-                        _Underneath(self._receive, self._send, self.close),
+                        Underneath(self._receive, self._send, self.close),
                         hostname=hostname,
                         ssl_context=self._ssl_context,
                         standard_compatible=False,
                     )
                 else:
-                    self._socket = self._ssl_context.wrap_socket(
+                    self._socket = tls = self._ssl_context.wrap_socket(
                         self._socket, server_hostname=hostname, do_handshake_on_connect=False
                     )
-                    await self._shake_hands(self._socket)
+                    await self._when_ready(tls.do_handshake)
         except BaseException:
             await self.close()
             raise
@@ -195,16 +196,7 @@ class SocketStream(AsyncBaseNetworkStream):
             # A stream that never runs dry: let others have their turn.
             self._reads_in_a_row = 0
             await checkpoint()
-        while True:
-            try:
-                return self._socket.recv(max_bytes)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                self._reads_in_a_row = 0
-                await until_readable(self._socket)
-            except ssl.SSLWantWriteError:
-                await until_writable(self._socket)
-            finally:
-                self._heard.set()
+        return await self._when_ready(lambda: self._socket.recv(max_bytes))
 
     async def _send(self, data: bytes) -> None:
         left = memoryview(data)
@@ -218,18 +210,20 @@ class SocketStream(AsyncBaseNetworkStream):
                 self._heard = Event()
                 await self._heard.wait()
 
-    async def _shake_hands(self, tls: ssl.SSLSocket) -> None:
+    async def _when_ready(self, operation: Callable[[], _T]) -> _T:
         while True:
             try:
-                tls.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                await until_readable(tls)
+                return operation()
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._reads_in_a_row = 0
+                await until_readable(self._socket)
             except ssl.SSLWantWriteError:
-                await until_writable(tls)
+                await until_writable(self._socket)
+            finally:
+                self._heard.set()
 
 
-class _Underneath(AnyioByteStream):
+class Underneath(AnyioByteStream):
     """The outer TLS, for the inner one to stand on."""
 
     def __init__(
@@ -260,11 +254,11 @@ class _Underneath(AnyioByteStream):
 
 async def _connect(host: str, port: int) -> socket.socket:
     """The first address to answer wins; the next is tried when one fails, or is slow."""
-    addresses = _interleaved(await getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    addresses = interleaved(await getaddrinfo(host, port, type=socket.SOCK_STREAM))
     connected: list[socket.socket] = []
     errors: list[OSError] = []
 
-    async def attempt(family: int, address: _Address, over: Event) -> None:
+    async def attempt(family: int, address: Address, over: Event) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
@@ -274,8 +268,9 @@ async def _connect(host: str, port: int) -> socket.socket:
             await until_writable(sock)
             if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(number, os.strerror(number))
-            connected.append(sock)
-            tasks.cancel_scope.cancel()
+            if not connected:
+                connected.append(sock)
+                tasks.cancel_scope.cancel()
         except OSError as error:
             errors.append(error)
         finally:
@@ -288,22 +283,20 @@ async def _connect(host: str, port: int) -> socket.socket:
             for family, address in addresses:
                 over = Event()
                 tasks.start_soon(attempt, family, address, over)
-                with move_on_after(_ATTEMPT_DELAY):
+                with move_on_after(ATTEMPT_DELAY):
                     await over.wait()
     except BaseException:
         for sock in connected:
             sock.close()
         raise
-    for sock in connected[1:]:
-        sock.close()
     if not connected:
         raise OSError(f"no address of {host} could be connected to: {'; '.join(map(str, errors))}")
     return connected[0]
 
 
-def _interleaved(addresses: Iterable[_AddressInfo]) -> list[tuple[int, _Address]]:
+def interleaved(addresses: Iterable[AddressInfo]) -> list[tuple[int, Address]]:
     """In the order of the system, but for a change of family each time (RFC 8305, section 4)."""
-    families: dict[int, list[tuple[int, _Address]]] = {}
+    families: dict[int, list[tuple[int, Address]]] = {}
     for family, _, _, _, address in addresses:
         families.setdefault(family, []).append((family, address))
     return [pair for row in zip_longest(*families.values()) for pair in row if pair is not None]

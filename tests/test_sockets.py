@@ -1,0 +1,449 @@
+"""The transport of our own, over real sockets: plain, TLS, TLS inside TLS, and every way in which that fails."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import ClassVar
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trustme
+import zapros
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
+from wsproto.connection import SERVER, Connection
+from wsproto.events import TextMessage as WsprotoText
+from zapros import AsyncClient, AsyncStdNetworkHandler
+
+from tests.memory import StreamHandler
+from zapros_websocket import BinaryMessage, SocketTransport, TextMessage, aconnect_ws
+from zapros_websocket._streams import sockets
+from zapros_websocket.testing import echo_server
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    with certificate.private_key_and_cert_chain_pem.tempfile() as path:
+        context.load_cert_chain(path)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@pytest.fixture
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+
+
+def client_of(transport: SocketTransport) -> AsyncClient:
+    return AsyncClient(handler=AsyncStdNetworkHandler(transport=transport))
+
+
+Serve = Callable[[SocketStream], Awaitable[None]]
+
+
+class Listening:
+    """A raw server on loopback for the length of a block."""
+
+    def __init__(self, serve: Serve, host: str = "127.0.0.1") -> None:
+        self._serve = serve
+        self._host = host
+
+    async def __aenter__(self) -> int:
+        self._listener = await anyio.create_tcp_listener(local_host=self._host)
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._listener.serve, self._handle)
+        port: int = self._listener.extra(SocketAttribute.local_port)
+        return port
+
+    async def _handle(self, stream: SocketStream) -> None:
+        async with stream:
+            await self._serve(stream)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(None, None, None)
+        await self._listener.aclose()
+
+
+async def hold(stream: SocketStream) -> None:
+    await anyio.sleep_forever()
+
+
+async def test_a_client_that_is_made_here_stands_on_it() -> None:
+    async with echo_server() as server, aconnect_ws(server.url) as ws:
+        await ws.send(bytes(1 << 20))
+        assert await ws.recv() == BinaryMessage(bytes(1 << 20))
+
+
+async def test_a_client_of_the_caller_can_stand_on_it(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    async with (
+        echo_server(tls=server_context) as server,
+        client_of(SocketTransport(ssl_context=client_context)) as client,
+    ):
+        async with aconnect_ws(server.url, client=client) as ws:
+            for size in (0, 1, 1 << 14, 1 << 20):
+                await ws.send(bytes(size))
+                assert await ws.recv() == BinaryMessage(bytes(size))
+            assert await ws.ping() > 0
+
+
+async def test_it_carries_ordinary_requests_over_connections_that_are_kept() -> None:
+    connections = 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(anyio.EndOfStream):
+            while True:
+                await stream.receive()
+                await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    async with Listening(serve) as port, client_of(SocketTransport()) as client:
+        for _ in range(3):
+            assert (await client.get(f"http://127.0.0.1:{port}/")).text == "hi"
+        assert connections == 1
+
+
+async def test_certificates_are_verified_by_default(server_context: ssl.SSLContext) -> None:
+    async with echo_server(tls=server_context) as server:
+        with pytest.raises(zapros.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            async with aconnect_ws(server.url):
+                pass
+
+
+async def test_the_name_of_the_server_is_verified(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    async with echo_server(tls=server_context) as server:
+        transport = SocketTransport(ssl_context=client_context)
+        with pytest.raises(zapros.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            await transport.aconnect("127.0.0.1", server.port, server_hostname="elsewhere", tls=True)
+
+
+@pytest.mark.parametrize("alpn", [None, ["http/1.1"]])
+async def test_alpn_is_offered(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext, alpn: list[sockets.Alpn] | None
+) -> None:
+    async with echo_server(tls=server_context) as server:
+        transport = SocketTransport(ssl_context=client_context)
+        stream = await transport.aconnect(
+            "localhost", server.port, server_hostname="localhost", tls=True, alpn_protocols=alpn
+        )
+        assert stream.selected_alpn_protocol() == (alpn[0] if alpn else None)
+        await stream.close()
+        plain = await transport.aconnect("127.0.0.1", server.port)
+        assert plain.selected_alpn_protocol() is None
+        await plain.close()
+
+
+async def test_ipv6_addresses_stand_in_brackets() -> None:
+    async def greet(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nsix!")
+
+    async with Listening(greet, "::1") as port, client_of(SocketTransport()) as client:
+        response = await client.get(f"http://[::1]:{port}/")
+        assert response.text == "six!"
+
+
+async def test_tls_inside_the_tls_of_a_proxy(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    async with echo_server(tls=server_context) as server:
+
+        async def proxy(raw: SocketStream) -> None:
+            outer = await TLSStream.wrap(raw, server_side=True, ssl_context=server_context, standard_compatible=False)
+            request = await outer.receive()
+            assert request.startswith(f"CONNECT localhost:{server.port} ".encode())
+            await outer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            async with await anyio.connect_tcp("127.0.0.1", server.port) as target, anyio.create_task_group() as tasks:
+
+                async def pump(source: ByteStream, sink: ByteStream) -> None:
+                    try:
+                        while True:
+                            await sink.send(await source.receive())
+                    except (anyio.EndOfStream, anyio.BrokenResourceError):
+                        tasks.cancel_scope.cancel()
+
+                tasks.start_soon(pump, outer, target)
+                tasks.start_soon(pump, target, outer)
+
+        async with Listening(proxy) as port, client_of(SocketTransport(ssl_context=client_context)) as client:
+            async with aconnect_ws(
+                f"wss://localhost:{server.port}/",
+                client=client,
+                context={"network": {"proxy": {"url": f"https://localhost:{port}"}}},
+            ) as ws:
+                await ws.send("through two layers")
+                assert await ws.recv() == TextMessage("through two layers")
+                await ws.send(bytes(1 << 20))
+                assert await ws.recv() == BinaryMessage(bytes(1 << 20))
+
+
+async def test_tls_that_fails_inside_a_tunnel_closes_the_stream(client_context: ssl.SSLContext) -> None:
+    async def nonsense(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(b"this is not TLS, and never was")
+        await anyio.sleep_forever()
+
+    async with Listening(nonsense) as port:
+        stream = await SocketTransport(ssl_context=client_context).aconnect("127.0.0.1", port)
+        with pytest.raises(zapros.SSLError):
+            await stream.start_tls(server_hostname="localhost")
+        assert stream.is_readable()
+        await stream.close()
+
+
+async def test_a_refused_connection_is_zapros_own_error() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(zapros.ConnectionError, match="no address of 127"):
+            async with aconnect_ws(f"ws://127.0.0.1:{unused.getsockname()[1]}/"):
+                pass
+
+
+async def test_a_name_that_does_not_resolve_is_zapros_own_error() -> None:
+    with pytest.raises(zapros.ConnectionError):
+        async with aconnect_ws("ws://does-not-exist.invalid/"):
+            pass
+
+
+async def test_timeouts_are_zapros_own_errors() -> None:
+    async with Listening(hold) as port:
+        stream = await SocketTransport().aconnect("127.0.0.1", port, timeout=60)
+        with pytest.raises(zapros.ReadTimeoutError):
+            await stream.read(10, timeout=0)
+        with pytest.raises(zapros.WriteTimeoutError):
+            await stream.write_all(bytes(1 << 26), timeout=0)
+        await stream.close()
+        with pytest.raises(zapros.ConnectTimeoutError):
+            await SocketTransport().aconnect("127.0.0.1", port, timeout=0)
+
+
+async def test_closing_wakes_who_reads_and_is_idempotent() -> None:
+    async with Listening(hold) as port:
+        stream = await SocketTransport().aconnect("127.0.0.1", port)
+        assert not stream.is_readable()
+        outcomes: list[type[Exception]] = []
+
+        async def read() -> None:
+            try:
+                await stream.read(10)
+            except zapros.ReadError as error:
+                outcomes.append(type(error))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            await stream.close()
+            await stream.close()
+        assert outcomes == [zapros.ReadError]
+        with pytest.raises(zapros.WriteError):
+            await stream.write_all(b"x")
+        assert stream.is_readable()
+
+
+async def test_the_end_of_the_stream_is_no_bytes(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    async def leave(stream: SocketStream) -> None:
+        await stream.send(b"bye")
+
+    async with Listening(leave) as port:
+        stream = await SocketTransport().aconnect("127.0.0.1", port)
+        assert await stream.read(10) == b"bye"
+        assert await stream.read(10) == b""
+        await stream.close()
+
+
+async def test_cancelling_a_connection_attempt_closes_every_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Socket(socket.socket):
+        def __init__(self, *args: int) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+        def connect(self, address: object) -> None:
+            raise BlockingIOError(errno.EINPROGRESS, "in progress")
+
+    async def never(sock: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    monkeypatch.setattr(sockets, "until_writable", never)
+    with anyio.move_on_after(0) as scope:
+        await SocketTransport().aconnect("127.0.0.1", 9)
+    assert scope.cancelled_caught
+    assert all(sock.fileno() == -1 for sock in made)
+
+
+async def test_the_next_address_is_tried_when_one_fails_or_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Listening(hold) as port:
+        with socket.socket() as unused, socket.socket() as full:
+            unused.bind(("127.0.0.1", 0))
+            # A listener whose queue is full answers no more connections.
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            waiting = [socket.socket() for _ in range(4)]
+            for sock in waiting:
+                sock.setblocking(False)
+                sock.connect_ex(full.getsockname())
+            addresses = [unused.getsockname(), full.getsockname(), ("127.0.0.1", port)]
+
+            async def resolve(host: str, port: int, *, type: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+                return [(socket.AF_INET, type, 0, "", address) for address in addresses]
+
+            monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+            stream = await SocketTransport().aconnect("three.addresses", 80)
+            await stream.close()
+            for sock in waiting:
+                sock.close()
+
+
+async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepted: list[SocketStream] = []
+    both = anyio.Event()
+    waiting = 0
+
+    async def accept(stream: SocketStream) -> None:
+        accepted.append(stream)
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await stream.receive()
+        accepted.remove(stream)
+
+    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+        return [(family, type, 0, "", (host, port)) for family in (socket.AF_INET, socket.AF_INET)]
+
+    async def until_both(sock: socket.socket) -> None:
+        nonlocal waiting
+        waiting += 1
+        await anyio.wait_writable(sock)
+        if waiting == 2:
+            both.set()
+        else:
+            await both.wait()
+
+    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+    monkeypatch.setattr(sockets, "until_writable", until_both)
+    monkeypatch.setattr(sockets, "ATTEMPT_DELAY", 0)
+    async with Listening(accept) as port:
+        stream = await SocketTransport().aconnect("127.0.0.1", port)
+        await stream.close()
+
+
+def test_addresses_change_their_family_each_time() -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    infos: list[sockets.AddressInfo] = [
+        (six, 1, 6, "", ("::1", 80, 0, 0)),
+        (six, 1, 6, "", ("::2", 80, 0, 0)),
+        (four, 1, 6, "", ("1.2.3.4", 80)),
+    ]
+    assert [family for family, _ in sockets.interleaved(infos)] == [six, four, six]
+
+
+async def test_a_server_that_shakes_hands_anew_holds_up_no_write_and_no_read() -> None:
+    """TLS 1.2 lets a server do so at any time: then a write has to wait for a read, and a read for a write."""
+
+    class Renegotiating(socket.socket):
+        wants: ClassVar[list[Exception]] = []
+
+        def send(self, data: memoryview, flags: int = 0) -> int:  # type: ignore[override]
+            if self.wants:
+                raise self.wants.pop()
+            return super().send(data, flags)
+
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            if self.wants:
+                raise self.wants.pop()
+            return super().recv(size, flags)
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        sock = Renegotiating(fileno=ours.detach())
+        sock.setblocking(False)
+        stream = sockets.SocketStream(sock, ssl.create_default_context())
+        async with anyio.create_task_group() as tasks:
+            Renegotiating.wants.append(ssl.SSLWantReadError())
+            tasks.start_soon(stream.write_all, b"waits")
+            await anyio.wait_all_tasks_blocked()
+            theirs.send(b"hello")
+            Renegotiating.wants.append(ssl.SSLWantWriteError())
+            assert await stream.read(10) == b"hello"
+        assert theirs.recv(10) == b"waits"
+        await stream.close()
+
+
+async def test_cancelling_a_send_before_its_first_byte_is_written_has_no_effect() -> None:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    client = AsyncClient(handler=StreamHandler(sockets.SocketStream(ours, ssl.create_default_context())))
+    with theirs:
+        async with aconnect_ws("ws://test/", client=client, close_timeout=0) as ws:
+            filling = 0
+            with suppress(BlockingIOError):
+                while True:
+                    filling += ours.send(bytes(1 << 16))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ws.send, "never")
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            while filling:
+                filling -= len(theirs.recv(filling))
+            await ws.send("next")
+            protocol = Connection(SERVER)
+            protocol.receive_data(theirs.recv(100))
+            assert list(protocol.events()) == [WsprotoText("next")]
+
+
+async def test_a_stream_that_never_runs_dry_gives_others_their_turn() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.send(bytes(1000))
+        ours.setblocking(False)
+        stream = sockets.SocketStream(ours, ssl.create_default_context())
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await anyio.lowlevel.checkpoint()
+                turns += 1
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            for _ in range(1000):
+                assert await stream.read(1) == b"\0"
+            tasks.cancel_scope.cancel()
+        assert turns > 50
+        await stream.close()
+
+
+async def test_tls_has_no_half_closed_streams(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+    async def nothing(*arguments: object) -> bytes:
+        return b""
+
+    underneath = sockets.Underneath(nothing, nothing, nothing)  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError):
+        await underneath.send_eof()
+    with pytest.raises(anyio.EndOfStream):
+        await underneath.receive()
+    await underneath.aclose()
