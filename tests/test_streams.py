@@ -16,6 +16,7 @@ from zapros import AsyncClient, AsyncIOStream, TrioStream
 
 from tests.memory import Backend, StreamHandler, autojump
 from zapros_websocket import BinaryMessage, ConnectionClosed, PingMessage, aconnect_ws
+from zapros_websocket._streams.zapros import ZaprosStream
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +93,11 @@ class TestTrio:
         await theirs.aclose()
 
 
+class Unreadable:
+    async def read(self, size: int) -> bytes:
+        raise ConnectionResetError
+
+
 async def connected_sockets(buffer: int) -> tuple[AsyncIOStream, socket.socket]:
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
@@ -132,6 +138,29 @@ class TestAsyncio:
                     break
                 received += len(data)
             assert received < 1 << 20
+
+    async def test_what_arrived_before_a_reset_is_received_before_the_reset_is_raised(self) -> None:
+        stream, theirs = await connected_sockets(65536)
+        ours = ZaprosStream(stream)
+        reader: asyncio.StreamReader = stream._reader  # type: ignore[attr-defined]  # pyright: ignore
+        with theirs:
+            reader.feed_data(b"last words")
+            reader.set_exception(ConnectionResetError("reset"))
+            assert await ours.receive() == b"last words"
+            for _ in range(2):
+                with pytest.raises(zapros.ReadError, match="reset"):
+                    await ours.receive()
+            # Inside a tunnel the buffer holds what is still encrypted.
+            reader.feed_data(b"cipher")
+            stream._tls_state = object()  # type: ignore[assignment]  # pyright: ignore
+            with pytest.raises(AttributeError):
+                await ours.receive()
+            stream._tls_state = None  # pyright: ignore
+            # And a reader of another make has no such buffer.
+            stream._reader = Unreadable()  # type: ignore[assignment]  # pyright: ignore
+            with pytest.raises(zapros.ReadError):
+                await ours.receive()
+            await ours.aclose(grace=0)
 
     async def test_the_close_frame_leaves_before_the_socket_is_closed(self) -> None:
         stream, theirs = await connected_sockets(65536)

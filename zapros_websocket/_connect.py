@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, create_task_group, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
@@ -123,8 +123,6 @@ class aconnect_ws:
     async def _keep(self) -> None:
         try:
             await self._link.run(shield=True)
-        except get_cancelled_exc_class():
-            raise
         except BaseException as bug:
             self._bug = _bare(bug)
             self._tasks.cancel_scope.cancel()

@@ -265,6 +265,22 @@ async def test_a_failed_connection_is_left_soon_by_a_peer_that_does_nothing(serv
     assert server.stream.is_closed
 
 
+@pytest.mark.parametrize("end", ["end", "reset"])
+async def test_what_comes_after_a_failure_is_drained_so_that_the_peer_can_read_why(
+    server: MemoryServer, end: str
+) -> None:
+    async with aconnect_ws("ws://test/", client=server.client) as ws:
+        await server.peer.write(b"\x83\x00")
+        with pytest.raises(ConnectionClosed):
+            await ws.recv()
+        await server.peer.write(bytes(1000))
+        await anyio.wait_all_tasks_blocked()
+        assert not server.stream.incoming.buffer
+        assert isinstance(await server.peer.receive(), CloseConnection)
+        getattr(server.peer, end)()
+    assert ws.close_code == 1002
+
+
 async def test_a_stream_that_fails_to_close_is_no_news(server: MemoryServer) -> None:
     async with aconnect_ws("ws://test/", client=server.client, close_timeout=1) as ws:
         server.stream.close_error = OSError("cannot close")

@@ -8,7 +8,7 @@ from wsproto.events import BytesMessage, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import ConnectionClosed, PingMessage, TextMessage, aconnect_ws
+from zapros_websocket import CloseMessage, ConnectionClosed, PingMessage, TextMessage, aconnect_ws
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +163,31 @@ async def test_a_pong_that_cannot_be_written_ends_the_connection(server: MemoryS
         with pytest.raises(ConnectionClosed, match="Broken pipe"):
             while True:
                 await ws.recv()
+
+
+async def test_a_close_message_that_cannot_be_written_raises(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client) as ws:
+        server.stream.outgoing.broken = True
+        with pytest.raises(ConnectionClosed, match="Broken pipe"):
+            await ws.send(CloseMessage())
+
+
+async def test_a_message_that_another_takes_during_a_turn_of_the_scheduler_is_waited_for_again(
+    server: MemoryServer,
+) -> None:
+    async with (
+        aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
+        anyio.create_task_group() as tasks,
+    ):
+        await server.peer.send(*[WsprotoText("x")] * 32)
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(31):
+            await ws.recv()
+
+        async def take_and_send_another() -> None:
+            await ws.recv()
+            await server.peer.send(WsprotoText("another"))
+
+        tasks.start_soon(take_and_send_another)
+        # This call is the 32nd in a row, and lets the other task have its turn.
+        assert await ws.recv() == TextMessage("another")

@@ -1,7 +1,8 @@
-"""Any stream of Zapros, by its public methods; and the two places where they do not suffice.
+"""Any stream of Zapros, by its public methods; and the places where they do not suffice.
 
 - Zapros's asyncio stream hands at most 64 KiB of TLS data of one ``write_all`` to the socket when it stands inside
   another connection (a tunnel): larger data is written in pieces.
+- A reset connection raises there in front of what had arrived before: it is taken out of the reader's buffer.
 - Closing it waits for what is buffered to leave and, with TLS, for an answer of the peer: only its transport can be
   told to give that up.
 """
@@ -36,7 +37,12 @@ class ZaprosStream:
 
     async def receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream."""
-        return await self._stream.read(READ_SIZE)
+        try:
+            return await self._stream.read(READ_SIZE)
+        except Exception:
+            if arrived := _arrived_before(self._stream):
+                return arrived
+            raise
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte, on trio; asyncio buffers the first byte of any write at once."""
@@ -74,3 +80,15 @@ def _writable_of(stream: AsyncBaseNetworkStream) -> trio.abc.SendStream | None:
 def _transport_of(stream: AsyncBaseNetworkStream) -> asyncio.WriteTransport | None:
     writer: object = getattr(stream, "_writer", None) if isinstance(stream, AsyncIOStream) else None
     return writer.transport if isinstance(writer, asyncio.StreamWriter) else None
+
+
+def _arrived_before(stream: AsyncBaseNetworkStream) -> bytes:
+    # With TLS of a tunnel on top, what is in the buffer is no plain text.
+    if not isinstance(stream, AsyncIOStream) or getattr(stream, "_tls_state", None) is not None:
+        return b""
+    buffer: object = getattr(getattr(stream, "_reader", None), "_buffer", None)
+    if not isinstance(buffer, bytearray):
+        return b""
+    arrived = bytes(buffer)
+    buffer.clear()
+    return arrived
