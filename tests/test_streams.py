@@ -142,7 +142,7 @@ class TestAsyncio:
     async def test_what_arrived_before_a_reset_is_received_before_the_reset_is_raised(self) -> None:
         stream, theirs = await connected_sockets(65536)
         ours = ZaprosStream(stream)
-        reader: asyncio.StreamReader = stream._reader  # type: ignore[attr-defined]  # pyright: ignore
+        reader: asyncio.StreamReader = stream._reader  # pyright: ignore
         with theirs:
             reader.feed_data(b"last words")
             reader.set_exception(ConnectionResetError("reset"))
