@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+from anyio.lowlevel import checkpoint
 
 from ._errors import ConnectionClosed
 from ._inbox import Inbox
@@ -117,6 +118,11 @@ class Link:
 
     async def _read(self) -> None:
         while self.session.state is not State.CLOSED:
+            if self.session.has_more:
+                # What takes long lets others have their turn.
+                await checkpoint()
+                self._take_in(b"")
+                continue
             if self.inbox.is_full:
                 await self.inbox.room()
                 self.heard_at = current_time()

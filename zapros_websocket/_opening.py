@@ -73,7 +73,9 @@ class Opening:
         if not isinstance(url, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"the url is a str or a zapros.URL, not {type(url).__name__}")
         self._url = url
-        self._offer = Offer(() if subprotocols is None else subprotocols, deflate)
+        # A name that is no sequence of names is refused as it is.
+        names = subprotocols if isinstance(subprotocols, str) else tuple(subprotocols or ())
+        self._offer = Offer(names, deflate)
         self._headers = Headers(headers)
         self._context = context
         check_headers(self._headers.list())
@@ -84,6 +86,8 @@ class Opening:
 
         Cancelling it closes what was opened so far.
         """
+        # Each handshake has a key of its own (RFC 6455, section 4.1).
+        self._offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
         url = _resolve(self._url, client.base_url)
         auth = self._take_credentials(url, client)
         last_step = _LastStep(self._offer, url, client)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from wsproto.events import BytesMessage, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import CloseMessage, ConnectionClosed, PingMessage, TextMessage, aconnect_ws
+from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, aconnect_ws
 
 pytestmark = pytest.mark.anyio
 
@@ -191,3 +192,26 @@ async def test_a_message_that_another_takes_during_a_turn_of_the_scheduler_is_wa
         tasks.start_soon(take_and_send_another)
         # This call is the 32nd in a row, and lets the other task have its turn.
         assert await ws.recv() == TextMessage("another")
+
+
+async def test_fragments_and_pings_without_end_leave_others_their_turn() -> None:
+    server = MemoryServer(capacity=1 << 20, trailing=b"\x02\x01x" + b"\x00\x01x" * 5000)
+    async with (
+        aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
+        anyio.create_task_group() as tasks,
+    ):
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await checkpoint()
+                turns += 1
+
+        tasks.start_soon(count)
+        await server.peer.write(b"\x80\x01x" + b"\x89\x00" * 5000 + b"\x81\x04last")
+        assert await ws.recv() == BinaryMessage(b"x" * 5002)
+        while await ws.recv() != TextMessage("last"):
+            pass
+        assert turns > 15
+        tasks.cancel_scope.cancel()

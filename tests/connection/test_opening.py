@@ -162,7 +162,10 @@ BAD_ARGUMENTS: list[tuple[dict[str, object], type[Exception]]] = [
     ({"headers": {"X": "\u20ac"}}, ValueError),
     ({"headers": {"Sec-WebSocket-Key": "mine"}}, ValueError),
     ({"headers": {"upgrade": "h2c"}}, ValueError),
+    ({"headers": {"X": 1}}, TypeError),
+    ({"headers": {"X": b"bytes"}}, TypeError),
     ({"subprotocols": "chat"}, TypeError),
+    ({"subprotocols": [b"chat"]}, TypeError),
     ({"subprotocols": ["a\r\nb"]}, ValueError),
     ({"subprotocols": ["a,b"]}, ValueError),
     ({"subprotocols": ["a", "a"]}, ValueError),
@@ -401,3 +404,13 @@ async def test_trailing_data_may_be_missing(server: MemoryServer) -> None:
     async with aconnect_ws("ws://test/", client=terse.client, close_timeout=0) as ws:
         await terse.peer.write(b"\x81\x02hi")
         assert await ws.recv() == TextMessage("hi")
+
+
+async def test_each_handshake_has_a_key_of_its_own(server: MemoryServer) -> None:
+    connecting = aconnect_ws("ws://test/", client=server.client, close_timeout=0, subprotocols=iter(["a", "b"]))  # type: ignore[arg-type]
+    for _ in range(2):
+        async with connecting:
+            pass
+    first, second = server.requests
+    assert first.headers["Sec-WebSocket-Key"] != second.headers["Sec-WebSocket-Key"]
+    assert first.headers["Sec-WebSocket-Protocol"] == second.headers["Sec-WebSocket-Protocol"] == "a, b"

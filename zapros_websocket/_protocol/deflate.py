@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # The empty block at the end of a message, which is cut off by the sender and put back by the receiver (section 7.2).
 TAIL: Final = b"\x00\x00\xff\xff"
 
+# Streams of blocks in one piece of a message. A sender needs one; each costs a copy of all that stands behind it.
+MAX_STREAMS: Final = 64
+
 # zlib has no raw window of 8 bits. A larger window inflates what a smaller one deflated, never the reverse.
 SMALLEST_WINDOW: Final = 9
 
@@ -58,7 +61,11 @@ class Deflate:
         try:
             inflated = self._inflater.decompress(data, room + 1)
             # A sender may end its stream of blocks within a message (section 7.2.3.4): another begins behind it.
+            streams = 1
             while self._inflater.eof and len(inflated) <= room:
+                streams += 1
+                if streams > MAX_STREAMS:
+                    return CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, "too many deflate streams in one piece")
                 rest = self._inflater.unused_data
                 self._inflater = self._new_inflater()
                 if not rest:

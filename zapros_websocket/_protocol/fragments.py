@@ -48,7 +48,9 @@ class Fragments(Extension):
         if begins:
             self._size = 0
             self._is_compressed = rsv.rsv1
-        if self._is_data and self._size + payload_length > self._limit:
+        # What is compressed says little about what it will be; but it is not let grow over the limit either.
+        so_far = 0 if self._is_compressed else self._size
+        if self._is_data and so_far + payload_length > self._limit:
             return self._fail(_too_big(self._limit))
         # RFC 7692, section 6: only the first frame of a message carries the bit.
         return RsvBits(begins and self._deflate is not None, False, False)

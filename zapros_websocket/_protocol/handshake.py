@@ -29,8 +29,13 @@ _OWN_PREFIX: Final = "sec-websocket-"
 
 
 def check_headers(headers: Iterable[tuple[str, str]]) -> None:
-    """Raise ValueError for a header that HTTP cannot carry, such as one with a line break (header injection)."""
+    """Raise ValueError for a header that HTTP cannot carry, such as one with a line break (header injection).
+
+    And TypeError for one that is not made of strings.
+    """
     for name, value in headers:
+        if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the name and the value of the header {name!r} must be str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"the header name {name!r} is not a token of HTTP")
         # A value can be a credential: it is not repeated in the error.
@@ -60,7 +65,7 @@ class Offer:
     """What the client asks for in one opening handshake.
 
     Raises:
-        TypeError: ``subprotocols`` is one string.
+        TypeError: ``subprotocols`` is one string, or has something else in it.
         ValueError: a subprotocol is not a token of HTTP, or is named twice.
     """
 
@@ -72,6 +77,8 @@ class Offer:
         if isinstance(self.subprotocols, str):
             raise TypeError("subprotocols is a sequence of names, not one str")
         for name in self.subprotocols:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"a subprotocol is a str, not {name!r}")
             if not _TOKEN.fullmatch(name):
                 raise ValueError(f"the subprotocol {name!r} is not a token of HTTP")
         if len(set(self.subprotocols)) < len(self.subprotocols):

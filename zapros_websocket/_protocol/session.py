@@ -8,6 +8,8 @@ Invariants:
 - Nothing goes out after a close frame, and no pong once a close frame is to go out.
 - What waits to be written is bounded: one ping, one pong (the answer to the newest ping, RFC 6455, section 5.5.3) and
   one close.
+- One call parses a bounded number of the frames that take long, so that no peer keeps the event loop busy: what is
+  left is parsed by the next.
 - Sizes are counted while a message is assembled, in one buffer and not in a list of fragments.
 
     OPEN ----- close() ----> CLOSING      our close frame is pending or sent, the peer's is awaited
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 _CONTROL: Final = 0x08
 _CLOSE: Final = b"\x88"
 _BAD_GATEWAY: Final = CloseCode.BAD_GATEWAY.to_bytes(2, "big")
+# Frames for wsproto in one call, at some 25 microseconds each.
+_FRAMES_A_CALL: Final = 512
+
 _NORMAL: Final = CloseCode.NORMAL.to_bytes(2, "big")
 
 
@@ -71,6 +76,7 @@ class Session:
         # What has been received and not parsed, and how much of it makes another look worth while.
         self._buffer = bytearray()
         self._needed = 0
+        self.has_more = False
         # How many bytes of a frame wsproto still waits for, and whether it is in the middle of a message.
         self._frame_left = 0
         self._assembling = False
@@ -84,7 +90,10 @@ class Session:
     # What comes in
 
     def receive(self, data: bytes) -> list[Message]:
-        """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is."""
+        """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is.
+
+        While it ``has_more`` to parse, call it again, with no data.
+        """
         messages: list[Message] = []
         if self._buffer:
             self._buffer += data
@@ -94,6 +103,7 @@ class Session:
             self._buffer += memoryview(data)[self._parse(data, messages) :]
         if self.state is State.CLOSED:
             self._buffer.clear()
+            self.has_more = False
         return messages
 
     def end(self, reason: str) -> None:
@@ -164,8 +174,15 @@ class Session:
     def _parse(self, buffer: bytes | bytearray, messages: list[Message]) -> int:
         """Parse what is complete, and return how far that was."""
         position = 0
+        frames_left = _FRAMES_A_CALL
+        self.has_more = False
         while self.state is not State.CLOSED:
             if not self._frame_left:
+                if not frames_left:
+                    self._needed = 0
+                    self.has_more = True
+                    break
+                frames_left -= 1
                 if not self._assembling:
                     position, needed, failure = frames.read_messages(
                         buffer, position, self._limit, self._deflate, messages
