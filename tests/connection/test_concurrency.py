@@ -10,6 +10,7 @@ from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
 from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, aconnect_ws
+from zapros_websocket._pace import Pace
 
 pytestmark = pytest.mark.anyio
 
@@ -174,24 +175,21 @@ async def test_a_close_message_that_cannot_be_written_raises(server: MemoryServe
 
 
 async def test_a_message_that_another_takes_during_a_turn_of_the_scheduler_is_waited_for_again(
-    server: MemoryServer,
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
-        anyio.create_task_group() as tasks,
-    ):
-        await server.peer.send(*[WsprotoText("x")] * 32)
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        await server.peer.send(WsprotoText("taken"))
         await anyio.wait_all_tasks_blocked()
-        for _ in range(31):
-            await ws.recv()
+        observe = Pace.observe
 
-        async def take_and_send_another() -> None:
-            await ws.recv()
-            await server.peer.send(WsprotoText("another"))
+        async def observe_while_another_takes(pace: Pace) -> None:
+            monkeypatch.setattr(Pace, "observe", observe)
+            assert await ws.recv() == TextMessage("taken")
+            await server.peer.send(WsprotoText("next"))
 
-        tasks.start_soon(take_and_send_another)
-        # This call is the 32nd in a row, and lets the other task have its turn.
-        assert await ws.recv() == TextMessage("another")
+        monkeypatch.setattr(Pace, "observe", observe_while_another_takes)
+        assert await ws.recv() == TextMessage("next")
+
 
 
 async def test_fragments_and_pings_without_end_leave_others_their_turn() -> None:
