@@ -18,6 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "__init__": {"wsproto"},
     "_connect": {"anyio", "zapros", "trio"},
     "_opening": {"anyio", "zapros", "trio"},
+    "_last_step": {"zapros"},
     "_without_wsproto": set(),
     "_connection": {"anyio", "zapros"},
     "_base": set(),

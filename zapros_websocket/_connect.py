@@ -18,7 +18,7 @@ from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestCon
 
 from ._connection import AsyncWebSocket
 from ._link import SHORT, Link
-from ._opening import Opening
+from ._opening import Opened, Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
 from ._protocol.session import Session
@@ -159,19 +159,29 @@ async def open_ws(
 
 
 async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:
-    used = client or AsyncClient(handler=AsyncStdNetworkHandler(transport=SocketTransport()))
-    try:
-        opened = await opening.through(used, options.open_timeout)
-    finally:
-        if client is None:
-            # What it still holds are idle connections: an opened one has left its pool.
-            with CancelScope(shield=True), move_on_after(_CLIENT_CLOSE_TIMEOUT):
-                await used.aclose()
+    if client is not None:
+        opened = await opening.through(client, options.open_timeout)
+    else:
+        opened = await _open_by_itself(opening, options)
     agreed = opened.agreement.permessage_deflate
     session = Session(max_message_size=options.max_message_size, deflate=None if agreed is None else Deflate(agreed))
     link = Link(opened.stream, session, options)
     link.feed(opened.trailing_data)
     return link, AsyncWebSocket(link, agreement=opened.agreement, response=opened.response)
+
+
+async def _open_by_itself(opening: Opening, options: Options) -> Opened:
+    transport = SocketTransport()
+    client = AsyncClient(handler=AsyncStdNetworkHandler(transport=transport))
+    kept: object = None
+    try:
+        opened = await opening.through(client, options.open_timeout)
+        kept = opened.stream
+        return opened
+    finally:
+        with CancelScope(shield=True), move_on_after(_CLIENT_CLOSE_TIMEOUT):
+            await transport.close_all_but(kept)
+            await client.aclose()
 
 
 def _bare(error: BaseException) -> BaseException:

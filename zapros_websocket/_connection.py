@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anyio import current_time
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
@@ -163,10 +162,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             await self._link.pace.observe()
             self._link.raise_unless_open()
             return 0.0
-        ping = self._link.pings.new(current_time())
+        ping = self._link.pings.new()
 
         def encode() -> bytes:
-            ping.sent_at = current_time()
+            self._link.pings.sent(ping)
             return self._session.encode(PING, ping.payload)
 
         try:

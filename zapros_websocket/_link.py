@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -30,7 +31,7 @@ from ._errors import ConnectionClosed
 from ._inbox import Inbox
 from ._keepalive import keep_alive
 from ._pace import Pace
-from ._pings import PingInFlight, Pings
+from ._pings import PingInFlight, Pings, round_trip_clock
 from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
 from ._writer import Writer, WriteStoppedError
@@ -55,7 +56,7 @@ class Link:
         self.stream = stream
         self.session = session
         self.inbox = Inbox()
-        self.pings = Pings()
+        self.pings = Pings(round_trip_clock(is_uvloop=_is_uvloop()))
         self.pace = Pace(asyncio_tasks=not trio.lowlevel.in_trio_run())
         self.writer = Writer(stream, session, self.pace, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
@@ -146,7 +147,7 @@ class Link:
 
     def _is_for_itself(self, message: Message) -> bool:
         if isinstance(message, PongMessage):
-            return self.pings.is_answer(message.data, current_time())
+            return self.pings.is_answer(message.data)
         # The peer's close is given out by recv, when the inbox is empty.
         return isinstance(message, CloseMessage)
 
@@ -218,7 +219,7 @@ class Link:
         """Have a ping written behind the frame that is being written."""
         if self._keepalive_ping is not None:
             self.pings.forget(self._keepalive_ping)
-        self._keepalive_ping = self.pings.new(current_time())
+        self._keepalive_ping = self.pings.new()
         self.session.ping(self._keepalive_ping.payload)
         self._flush_soon()
 
@@ -314,3 +315,7 @@ class Link:
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error
+
+
+def _is_uvloop() -> bool:
+    return not trio.lowlevel.in_trio_run() and type(asyncio.get_running_loop()).__module__.startswith("uvloop")

@@ -3,7 +3,6 @@
 Invariants:
 
 - What is wrong with the arguments is raised before anything is sent, as ValueError or TypeError.
-- The URL reaches the server as it was given: what the client makes of its query is put right.
 - An answer that is not a valid 101 becomes a HandshakeError; a network error stays Zapros's own; nothing of h11 or
   anyio comes out. A stream that was handed over and is not used is closed.
 """
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, cast
@@ -21,10 +19,11 @@ from urllib.parse import unquote
 import anyio
 import trio
 import zapros
-from anyio import CancelScope, current_time, move_on_after
-from zapros import URL, AsyncBaseHandler, AsyncBaseMiddleware, AsyncClient, Headers, Request, RequestContext, Response
+from anyio import CancelScope, create_task_group, current_time, move_on_after, sleep_until
+from zapros import URL, AsyncClient, Headers, RequestContext, Response
 
 from ._errors import HandshakeError, HandshakeTimeoutError
+from ._last_step import SECURE, LastStep
 from ._protocol.handshake import Agreement, Offer, check_headers, check_own_headers
 from ._protocol.options import PerMessageDeflateExtension
 from ._streams.asgi import AsgiHandle, AsgiStream
@@ -39,7 +38,8 @@ MAX_BODY: Final = 64 * 1024
 # Seconds for the body of an answer that refuses the connection, once its headers are there.
 BODY_TIMEOUT: Final = 2.0
 
-_SECURE: Final = {"ws:": False, "http:": False, "wss:": True, "https:": True}
+# Seconds between a time that runs out beneath and the same time here, which is the last resort.
+MARGIN: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +90,33 @@ class Opening:
         self._offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
         url = _resolve(self._url, client.base_url)
         auth = self._take_credentials(url, client)
-        last_step = _LastStep(self._offer, url, client)
-        with move_on_after(timeout) as scope:
+        last_step = LastStep(self._offer, url, client)
+        context: dict[str, object] = dict(self._context or {})
+        if timeout is not None and trio.lowlevel.in_trio_run():
+            # Zapros on trio forgets its socket when it is cancelled, and closes it when the time is its own.
+            context["timeouts"] = {"connect": timeout, "total": timeout, **(self._context or {}).get("timeouts", {})}
+        began = current_time()
+        with move_on_after(None if timeout is None else timeout + MARGIN) as scope:
             try:
                 async with client.stream(
                     "GET",
                     URL(url.to_string()),
                     headers=self._headers,
                     auth=auth,
-                    context=cast("RequestContext", dict(self._context or {})),
+                    context=cast("RequestContext", context),
                     handler=last_step.in_front_of,
                 ) as response:
                     return await self._judge(response, url, scope)
+            except zapros.TimeoutError as error:
+                if timeout is None or current_time() - began < timeout:
+                    raise
+                raise _too_late(timeout) from error
             except Exception as error:
                 translated = _translated(error)
                 if translated is error:
                     raise
                 raise translated from error
-        raise HandshakeTimeoutError(f"the opening handshake did not end within {timeout:g} seconds")
+        raise _too_late(timeout)
 
     def _take_credentials(self, url: URL, client: AsyncClient) -> tuple[str, str] | None:
         """Move ``user:password@`` out of the URL, and make Basic auth of it unless there is an Authorization."""
@@ -148,7 +157,7 @@ class Opening:
         self, response: Response, url: URL, application: AsgiHandle | None, stream: ByteStream | None
     ) -> Agreement | str:
         final = response.request.url.protocol if response.request is not None else url.protocol
-        if _SECURE[url.protocol] and not _SECURE.get(final, False):
+        if SECURE[url.protocol] and not SECURE.get(final, False):
             return f"a redirect led from {url.protocol}// to {final}//, which is not encrypted"
         if response.status != 101:
             return f"the server answered with status {response.status}"
@@ -164,40 +173,6 @@ class Opening:
         return agreement if isinstance(agreement, Agreement) else f"the server answered with a 101, but {agreement}"
 
 
-class _LastStep(AsyncBaseMiddleware):
-    """Stands in front of all handlers of the client, and gives the request its last form.
-
-    The client merges queries and headers as dictionaries: it drops the second of two parameters of the same name, and
-    keeps both of two headers that differ in case. Here the query is as it was given, with the default parameters of
-    the client in front, and the headers of the handshake replace whatever stood in their place.
-    """
-
-    def __init__(self, offer: Offer, url: URL, client: AsyncClient) -> None:
-        self._headers = offer.headers()
-        given = url.search.removeprefix("?")
-        named = set(url.search_params)
-        defaults = [f"{name}={value}" for name, value in _default_pairs(client) if name not in named]
-        self._search = "&".join([*defaults, given] if given else defaults)
-
-    def in_front_of(self, handler: AsyncBaseHandler) -> AsyncBaseHandler:
-        """The handler that does this before ``handler``."""
-        self.async_next = handler
-        return self
-
-    async def ahandle(self, request: Request) -> Response:
-        """Send the request on."""
-        request.url.search = self._search
-        for name, value in self._headers:
-            request.headers[name] = value
-        check_headers(request.headers.list())
-        return await self.async_next.ahandle(request)
-
-
-def _default_pairs(client: AsyncClient) -> list[tuple[str, str]]:
-    text = client.default_params.to_string()
-    return [(name, value) for name, _, value in (pair.partition("=") for pair in text.split("&")) if name]
-
-
 def _resolve(url: URL | str, base_url: str | None) -> URL:
     try:
         # Also a copy of a URL that was given: the client writes into it.
@@ -206,7 +181,7 @@ def _resolve(url: URL | str, base_url: str | None) -> URL:
         raise ValueError(
             "the url is not valid: it is absolute (ws, wss, http or https), or relative to the base_url of the client"
         ) from error
-    if resolved.protocol not in _SECURE:
+    if resolved.protocol not in SECURE:
         raise ValueError(f"the url has the scheme {resolved.protocol!r}, and not ws:, wss:, http: or https:")
     if resolved.hash:
         raise ValueError("the url has a fragment, which means nothing to a WebSocket (RFC 6455, section 3)")
@@ -216,24 +191,47 @@ def _resolve(url: URL | str, base_url: str | None) -> URL:
 async def _with_body(response: Response, deadline: float) -> Response:
     """A response of its own with what comes of the body in a short time, up to 64 KiB."""
     body = bytearray()
-    with CancelScope(deadline=min(deadline, current_time() + BODY_TIMEOUT)), suppress(zapros.ZaprosError, OSError):
-        async for chunk in response.async_iter_bytes():
-            body += chunk[: MAX_BODY - len(body)]
-            if len(body) >= MAX_BODY:
-                # The chunks end now by themselves: to leave the loop would be to leave a generator behind.
-                await response.aclose()
+
+    async def read() -> None:
+        try:
+            async for chunk in response.async_iter_bytes():
+                body.extend(chunk[: MAX_BODY - len(body)])
+                if len(body) >= MAX_BODY:
+                    # The chunks end now by themselves: to leave the loop would be to leave a generator behind.
+                    await response.aclose()
+        except Exception:
+            # Whatever breaks the body off: the answer stands, with what came of it.
+            return
+        finally:
+            tasks.cancel_scope.cancel()
+
+    deadline = min(deadline, current_time() + BODY_TIMEOUT)
+    with CancelScope(deadline=deadline + MARGIN):
+        async with create_task_group() as tasks:
+            tasks.start_soon(read)
+            # A read that is cancelled can leave its socket open; one whose response is closed does not.
+            await sleep_until(deadline)
+            await response.aclose()
     headers = [(name, value) for name, value in response.headers.list() if name.lower() != "content-encoding"]
     whole = Response(response.status, headers, content=bytes(body), context=response.context, request=response.request)
     whole.read()
     return whole
 
 
+def _too_late(timeout: float | None) -> HandshakeTimeoutError:
+    return HandshakeTimeoutError(f"the opening handshake did not end within {timeout:g} seconds")
+
+
 def _translated(error: Exception) -> Exception:
     """The error of this library or of Zapros that stands for what came out of a client."""
+    if isinstance(error, (zapros.ConnectionError, OSError)) and not isinstance(error, zapros.SSLError):
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLError):
+                return zapros.SSLError(f"TLS failed during the opening handshake: {cause}")
+            cause = cause.__cause__ or cause.__context__
     if isinstance(error, zapros.ZaprosError):
         return error
-    if isinstance(error, ssl.SSLError):
-        return zapros.SSLError(f"TLS failed during the opening handshake: {error}")
     if isinstance(error, OSError):
         return zapros.ConnectionError(f"the connection failed during the opening handshake: {error}")
     if isinstance(error, (trio.BrokenResourceError, anyio.BrokenResourceError, anyio.EndOfStream)):

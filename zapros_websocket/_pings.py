@@ -10,10 +10,12 @@ Invariants:
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from anyio import Event
+from anyio import Event, current_time
 
 _PREFIX_SIZE: Final = 4
 _NUMBER_SIZE: Final = 8
@@ -21,7 +23,7 @@ _NUMBER_SIZE: Final = 8
 
 @dataclass(eq=False, slots=True)
 class PingInFlight:
-    """A ping that was sent and not answered. Times are in seconds of the event loop's clock."""
+    """A ping that was sent and not answered. Times are in seconds of ``clock``."""
 
     number: int
     payload: bytes
@@ -33,24 +35,30 @@ class PingInFlight:
 class Pings:
     """The pings of one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.latency: float | None = None
+        self._clock = clock
         self._prefix = os.urandom(_PREFIX_SIZE)
         self._number = 0
         self._in_flight: dict[int, PingInFlight] = {}
 
-    def new(self, now: float) -> PingInFlight:
+    def new(self) -> PingInFlight:
         """Another ping, which is about to be sent."""
         self._number += 1
         payload = self._prefix + self._number.to_bytes(_NUMBER_SIZE, "big")
-        ping = self._in_flight[self._number] = PingInFlight(self._number, payload, now)
+        ping = self._in_flight[self._number] = PingInFlight(self._number, payload, self._clock())
         return ping
 
-    def is_answer(self, payload: bytes, now: float) -> bool:
+    def sent(self, ping: PingInFlight) -> None:
+        """It is sent in this moment, and not when it was made."""
+        ping.sent_at = self._clock()
+
+    def is_answer(self, payload: bytes) -> bool:
         """Whether a pong answers a ping of the library; if so, who waits for it is woken."""
         if len(payload) != _PREFIX_SIZE + _NUMBER_SIZE or not payload.startswith(self._prefix):
             return False
         number = int.from_bytes(payload[_PREFIX_SIZE:], "big")
+        now = self._clock()
         for ping in [ping for ping in self._in_flight.values() if ping.number <= number]:
             self.latency = ping.round_trip = now - ping.sent_at
             ping.answered.set()
@@ -66,3 +74,8 @@ class Pings:
         for ping in self._in_flight.values():
             ping.answered.set()
         self._in_flight.clear()
+
+
+def round_trip_clock(*, is_uvloop: bool) -> Callable[[], float]:
+    """The clock of the event loop; but that of uvloop counts whole milliseconds, which is no use here."""
+    return time.monotonic if is_uvloop else current_time

@@ -191,7 +191,6 @@ async def test_a_message_that_another_takes_during_a_turn_of_the_scheduler_is_wa
         assert await ws.recv() == TextMessage("next")
 
 
-
 async def test_fragments_and_pings_without_end_leave_others_their_turn() -> None:
     server = MemoryServer(capacity=1 << 20, trailing=b"\x02\x01x" + b"\x00\x01x" * 5000)
     async with (

@@ -128,10 +128,12 @@ async def test_credentials_in_the_url_become_basic_auth_unless_the_request_carri
 
 
 async def test_the_context_reaches_the_handlers_and_is_not_changed(server: MemoryServer) -> None:
-    context: zapros.RequestContext = {"timeouts": {"connect": 3.0}}
+    context: zapros.RequestContext = {"caching": {"ttl": 3.0}, "timeouts": {"connect": 3.0}}
     await connect(server.client, context=context)
-    assert server.requests[0].context == context
-    assert server.requests[0].context is not context
+    [request] = server.requests
+    assert request.context.get("caching") == {"ttl": 3.0}
+    assert request.context.get("timeouts", {}).get("connect") == 3.0
+    assert context == {"caching": {"ttl": 3.0}, "timeouts": {"connect": 3.0}}
 
 
 async def test_a_client_given_by_the_caller_is_never_closed() -> None:
@@ -280,7 +282,7 @@ async def test_a_body_that_never_ends_or_fails_is_left_soon_and_what_came_is_kep
         error = await refused(client, open_timeout=1)
         assert error.response is not None
         assert error.response.text == "some"
-        assert anyio.current_time() - began <= 1
+        assert anyio.current_time() - began <= 1.1
 
 
 async def test_a_compressed_body_is_inflated() -> None:
@@ -341,6 +343,61 @@ async def test_a_redirect_from_wss_to_ws_is_refused() -> None:
     await connect(server.client, "http://test/")
 
 
+class Elsewhere(MemoryServer):
+    """Redirects ``/`` to ``elsewhere``, that to ``back``, and accepts the rest."""
+
+    def __init__(self, elsewhere: str, back: str) -> None:
+        super().__init__()
+        self.locations = {"/": elsewhere, "/elsewhere": back}
+
+    async def ahandle(self, request: Request) -> Response:
+        if location := self.locations.get(request.url.pathname):
+            self.requests.append(request)
+            return Response(302, {"Location": location}, request=request)
+        return await super().ahandle(request)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+async def test_a_redirect_from_wss_to_ws_is_refused_before_anything_is_sent_there(scheme: str) -> None:
+    server = Elsewhere(f"{scheme}://test/elsewhere", "wss://test/back")
+    client = server.client
+    for wrap in (zapros.RedirectMiddleware, zapros.RetryMiddleware, zapros.CookieMiddleware):
+        client.wrap_with_middleware(wrap)
+    error = await refused(client, "wss://test/")
+    assert "not encrypted" in str(error)
+    assert [request.url.protocol for request in server.requests] == ["wss:"]
+
+
+@pytest.mark.parametrize("begin", ["wss://test/", "ws://test/", "http://test/"])
+async def test_other_redirects_are_followed(begin: str) -> None:
+    server = Elsewhere("wss://test/elsewhere" if begin.startswith("wss") else "/elsewhere", "https://test/back")
+    client = server.client.wrap_with_middleware(zapros.RedirectMiddleware)
+    await connect(client, begin)
+    assert server.requests[-1].url.to_string() == "https://test/back"
+    # The client's own handlers are as they were.
+    assert isinstance(client.handler, zapros.RedirectMiddleware)
+    assert client.handler.async_next is server
+
+
+async def test_the_credentials_of_a_socks_proxy_are_not_for_the_server_behind_it(server: MemoryServer) -> None:
+    class Proxying(MemoryServer):
+        async def ahandle(self, request: Request) -> Response:
+            request.headers["Proxy-Authorization"] = "Basic secret"
+            return await super().ahandle(request)
+
+    for url, sent in (("socks5://u:p@proxy:1080", False), ("http://u:p@proxy:3128", True)):
+        proxying = Proxying()
+        await connect(proxying.client, context={"network": {"proxy": {"url": url}}})
+        assert ("Proxy-Authorization" in proxying.requests[0].headers) is sent
+
+
+async def test_an_ipv6_host_has_no_brackets_for_a_resolver(server: MemoryServer) -> None:
+    await connect(server.client, "ws://[::1]:81/")
+    [request] = server.requests
+    assert request.url.hostname == "::1"
+    assert request.headers["Host"] == "[::1]:81"
+
+
 async def test_a_handler_that_does_not_name_the_request_is_believed(server: MemoryServer) -> None:
     class Nameless(MemoryServer):
         async def ahandle(self, request: Request) -> Response:
@@ -361,7 +418,7 @@ async def test_open_timeout_covers_everything_up_to_the_101(open_timeout: float)
     began = anyio.current_time()
     with pytest.raises(HandshakeTimeoutError) as caught:
         await connect(AsyncClient(handler=Silent()), open_timeout=open_timeout)
-    assert anyio.current_time() - began == pytest.approx(open_timeout)
+    assert open_timeout <= anyio.current_time() - began <= open_timeout + 0.1
     assert isinstance(caught.value, HandshakeError)
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.response is None

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import zip_longest
 from typing import ClassVar, Final, Literal, TypeVar, cast
+from weakref import WeakSet
 
 import anyio
 import zapros
@@ -59,6 +60,13 @@ class SocketTransport(AsyncBaseTransport):
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self._ssl_context = ssl_context
+        self._streams: WeakSet[SocketStream] = WeakSet()
+
+    async def close_all_but(self, kept: object) -> None:
+        """Close what was opened and is still open, whoever has forgotten it."""
+        for stream in list(self._streams):
+            if stream is not kept:
+                await stream.close()
 
     async def aconnect(
         self,
@@ -81,6 +89,7 @@ class SocketTransport(AsyncBaseTransport):
         with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError), fail_after(timeout):
             # The host of a URL has brackets around an IPv6 address; that of a socket has none.
             stream = SocketStream(await _connect(host.strip("[]"), port), context)
+            self._streams.add(stream)
             if tls:
                 if alpn_protocols is not None:
                     context.set_alpn_protocols(alpn_protocols)
