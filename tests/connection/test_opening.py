@@ -376,7 +376,7 @@ async def test_other_redirects_are_followed(begin: str) -> None:
     assert server.requests[-1].url.to_string() == "https://test/back"
     # The client's own handlers are as they were.
     assert isinstance(client.handler, zapros.RedirectMiddleware)
-    assert client.handler.async_next is server
+    assert [client.handler.async_next] == [server]
 
 
 async def test_the_credentials_of_a_socks_proxy_are_not_for_the_server_behind_it(server: MemoryServer) -> None:
