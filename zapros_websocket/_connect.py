@@ -81,7 +81,7 @@ class aconnect_ws:
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
     ) -> None:
-        self._client = client
+        self._client = _checked(client)
         self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
         self._opening = Opening(
             url,
@@ -149,6 +149,9 @@ async def open_ws(
     waits for the connection: end it with ``close()``, or by cancelling the group, which says goodbye to the peer
     within half a second. The arguments, what is raised, and what cancelling does are those of ``aconnect_ws``.
     """
+    if not callable(getattr(task_group, "start_soon", None)):
+        raise TypeError(f"task_group is an anyio task group or a trio nursery, not {type(task_group).__name__}")
+    _checked(client)
     options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
     opening = Opening(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
@@ -156,6 +159,12 @@ async def open_ws(
     link, connection = await _open(opening, client, options)
     task_group.start_soon(link.run_unshielded)
     return connection
+
+
+def _checked(client: AsyncClient | None) -> AsyncClient | None:
+    if client is not None and not isinstance(client, AsyncClient):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"client is a zapros.AsyncClient, not {type(client).__name__}")
+    return client
 
 
 async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:

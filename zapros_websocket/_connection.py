@@ -187,7 +187,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         Cancelling it leaves the closing to the background, within the same bound.
 
         Raises:
-            TypeError: the code is not an ``int`` or the reason not a ``str``.
+            TypeError: the code is not an ``int`` or the reason neither a ``str`` nor None.
             ValueError: the code may not be sent (allowed: 1000-1003, 1007-1014, 3000-4999), or the reason is over 123
                 bytes of UTF-8.
         """

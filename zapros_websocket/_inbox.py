@@ -8,7 +8,8 @@ Invariants:
 - Bounded by messages and by bytes: at either bound there is no ``room`` until the queue has drained to a low mark.
   The bound is looked at between two reads and not within one, so what one read brings is always kept.
 - Control messages are bounded too: beyond the bound the oldest goes. They never use up the room of data.
-- After ``lift`` the reader is never stopped, and what goes over the bound is dropped, with all data behind it.
+- After ``lift`` the reader is stopped as long as somebody takes, and not when nobody does: then all further data is
+  dropped, so that what was received stays a prefix of what was sent.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from anyio import Event
+from anyio import Event, move_on_after
 
 from ._protocol.messages import BinaryMessage, Message, TextMessage
 
 MAX_MESSAGES: Final = 1024
 MAX_BYTES: Final = 4 * 1024 * 1024
-MAX_CONTROL: Final = 64
+MAX_CONTROL: Final = 1024
+
+# Seconds in which somebody has to take, once the bound is lifted, for the reader to wait on.
+PATIENCE: Final = 0.1
 
 
 class Inbox:
@@ -50,7 +54,6 @@ class Inbox:
         """Add what one read has brought, and wake the first who waits."""
         for message in messages:
             if isinstance(message, (TextMessage, BinaryMessage)):
-                self._dropping = self._dropping or (self._lifted and self._is_full())
                 if not self._dropping:
                     self._data.append(message)
                     self._bytes += _size(message)
@@ -70,18 +73,22 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether the reader has to wait for room."""
-        return self._full and not self._lifted
+        return self._full and not self._dropping
 
     async def room(self) -> None:
-        """Wait until the queue has drained to its low mark. Cancelling it has no effect."""
+        """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
         while self.is_full:
             self._room = Event()
-            await self._room.wait()
+            popped = self._popped
+            with move_on_after(PATIENCE if self._lifted else None) as patience:
+                await self._room.wait()
+            self._dropping = patience.cancelled_caught and popped == self._popped
 
     def lift(self) -> None:
-        """Never stop the reader again: all that matters now is the end."""
-        self._lifted = True
-        self._let_in()
+        """Stop the reader no more than for those who take: what matters now is the end."""
+        if not self._lifted:
+            self._lifted = True
+            self._let_in()
 
     # The takers' side
 

@@ -4,7 +4,7 @@ What Zapros 0.23 does to it on the way, and what is done here about that:
 
 - The client merges queries and headers as dictionaries: the second of two parameters of one name is dropped, and two
   headers that differ in case are both kept. Here the query is as it was given, behind the default parameters of the
-  client, and the headers of the handshake replace whatever stood in their place.
+  client, and the headers of the call and of the handshake replace whatever stood in their place.
 - A redirect is followed wherever it leads. Here a handshake that began with TLS goes nowhere without it, as far down
   as the handlers in front are those of Zapros.
 - An IPv6 address is resolved together with its brackets. Here the host has none.
@@ -38,8 +38,8 @@ SECURE = {"ws:": False, "http:": False, "wss:": True, "https:": True}
 class LastStep(AsyncBaseMiddleware):
     """The handler that is put in front of those of the client, for one handshake."""
 
-    def __init__(self, offer: Offer, url: URL, client: AsyncClient) -> None:
-        self._headers = offer.headers()
+    def __init__(self, offer: Offer, url: URL, client: AsyncClient, headers: Headers) -> None:
+        self._headers = [*headers.list(), *offer.headers()]
         self._is_secure = SECURE[url.protocol]
         given = url.search.removeprefix("?")
         named = set(url.search_params)
@@ -69,7 +69,7 @@ class _HeadersForTheServer(Headers):
     __slots__ = ("_request",)
 
     def __init__(self, request: Request) -> None:
-        super().__init__(request.headers.list())
+        super().__init__([(name, value) for name in request.headers for value in request.headers.getall(name)])
         self._request = request
 
     def __setitem__(self, key: str, value: str) -> None:

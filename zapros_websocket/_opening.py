@@ -90,7 +90,7 @@ class Opening:
         self._offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
         url = _resolve(self._url, client.base_url)
         auth = self._take_credentials(url, client)
-        last_step = LastStep(self._offer, url, client)
+        last_step = LastStep(self._offer, url, client, self._headers)
         context: dict[str, object] = dict(self._context or {})
         if timeout is not None and trio.lowlevel.in_trio_run():
             # Zapros on trio forgets its socket when it is cancelled, and closes it when the time is its own.
@@ -167,7 +167,7 @@ class Opening:
             # There are no such headers in process: the application has accepted, and named its subprotocol.
             subprotocol = application.accept_subprotocol
             return self._complete(self._offer.choose([] if subprotocol is None else [subprotocol]))
-        return self._complete(self._offer.check(response.headers.list()))
+        return self._complete(self._offer.check(_lines(response.headers)))
 
     def _complete(self, agreement: Agreement | str) -> Agreement | str:
         return agreement if isinstance(agreement, Agreement) else f"the server answered with a 101, but {agreement}"
@@ -177,15 +177,21 @@ def _resolve(url: URL | str, base_url: str | None) -> URL:
     try:
         # Also a copy of a URL that was given: the client writes into it.
         resolved = URL(url if isinstance(url, str) else url.to_string(), base_url)
-    except ValueError as error:
+    except ValueError:
+        # Without the error of the URL, which repeats it with all its credentials.
         raise ValueError(
             "the url is not valid: it is absolute (ws, wss, http or https), or relative to the base_url of the client"
-        ) from error
+        ) from None
     if resolved.protocol not in SECURE:
         raise ValueError(f"the url has the scheme {resolved.protocol!r}, and not ws:, wss:, http: or https:")
     if resolved.hash:
         raise ValueError("the url has a fragment, which means nothing to a WebSocket (RFC 6455, section 3)")
     return resolved
+
+
+def _lines(headers: Headers) -> list[tuple[str, str]]:
+    # Each line of a header that stands there more than once: the list of Zapros has only the first.
+    return [(name, value) for name in headers for value in headers.getall(name)]
 
 
 async def _with_body(response: Response, deadline: float) -> Response:
@@ -212,7 +218,7 @@ async def _with_body(response: Response, deadline: float) -> Response:
             # A read that is cancelled can leave its socket open; one whose response is closed does not.
             await sleep_until(deadline)
             await response.aclose()
-    headers = [(name, value) for name, value in response.headers.list() if name.lower() != "content-encoding"]
+    headers = [(name, value) for name, value in _lines(response.headers) if name.lower() != "content-encoding"]
     whole = Response(response.status, headers, content=bytes(body), context=response.context, request=response.request)
     whole.read()
     return whole

@@ -82,7 +82,9 @@ class Writer:
                 await self._pace.observe()
                 frame = encode()
                 begun = True
-                await self._stream.send_all(frame)
+                # Nothing is left of control frames that went out in front of a message meanwhile.
+                if frame:
+                    await self._stream.send_all(frame)
                 return None
         except ConnectionClosed:
             # It comes from encode: nothing was written.

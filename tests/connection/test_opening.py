@@ -166,6 +166,8 @@ BAD_ARGUMENTS: list[tuple[dict[str, object], type[Exception]]] = [
     ({"headers": {"upgrade": "h2c"}}, ValueError),
     ({"headers": {"X": 1}}, TypeError),
     ({"headers": {"X": b"bytes"}}, TypeError),
+    ({"client": object()}, TypeError),
+    ({"client": zapros.Client()}, TypeError),
     ({"subprotocols": "chat"}, TypeError),
     ({"subprotocols": [b"chat"]}, TypeError),
     ({"subprotocols": ["a\r\nb"]}, ValueError),
@@ -226,6 +228,51 @@ async def test_the_agreement_stands_on_the_connection() -> None:
         assert ws.permessage_deflate == PerMessageDeflateExtension(
             client_max_window_bits=12, server_no_context_takeover=True
         )
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([("Connection", "keep-alive"), ("Upgrade", "foo")], None),
+        ([("Sec-WebSocket-Accept", "wrong")], "Sec-WebSocket-Accept"),
+        ([("Sec-WebSocket-Protocol", "a"), ("Sec-WebSocket-Protocol", "b")], "a, b"),
+        ([("Sec-WebSocket-Extensions", "foo")], "foo"),
+    ],
+)
+async def test_every_line_of_a_header_counts(lines: list[tuple[str, str]], words: str | None) -> None:
+    class Wordy(MemoryServer):
+        async def ahandle(self, request: Request) -> Response:
+            response = await super().ahandle(request)
+            own = response.headers.list()
+            response.headers = zapros.Headers([*own, *lines] if words else [*lines, *own])
+            return response
+
+    client = Wordy().client
+    if words is None:
+        await connect(client)
+    else:
+        assert words in str(await refused(client, subprotocols=["a", "b"]))
+
+
+async def test_an_invalid_url_does_not_repeat_its_credentials(server: MemoryServer) -> None:
+    with pytest.raises(ValueError, match="not valid") as caught:
+        await connect(server.client, "ws://user:secret@test:99999/")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+async def test_the_headers_of_a_call_replace_those_of_the_client_whatever_their_case(server: MemoryServer) -> None:
+    client = AsyncClient(handler=server, default_headers={"Authorization": "Bearer default", "X-A": "a"})
+    await connect(client, headers={"authorization": "Bearer mine"})
+    assert server.requests[0].headers.getall("Authorization") == ["Bearer mine"]
+    assert server.requests[0].headers["X-A"] == "a"
+
+
+async def test_open_ws_wants_a_task_group_before_anything_is_sent(server: MemoryServer) -> None:
+    with pytest.raises(TypeError, match="task_group"):
+        await open_ws(None, "ws://test/", client=server.client)  # type: ignore[arg-type]
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("status", [200, 301, 401, 403, 404, 426, 500])
@@ -376,7 +423,7 @@ async def test_other_redirects_are_followed(begin: str) -> None:
     assert server.requests[-1].url.to_string() == "https://test/back"
     # The client's own handlers are as they were.
     assert isinstance(client.handler, zapros.RedirectMiddleware)
-    assert [client.handler.async_next] == [server]
+    assert isinstance(client.handler.async_next, Elsewhere)
 
 
 async def test_the_credentials_of_a_socks_proxy_are_not_for_the_server_behind_it(server: MemoryServer) -> None:

@@ -28,6 +28,11 @@ MAX_STREAMS: Final = 64
 SMALLEST_WINDOW: Final = 9
 
 
+def most_compressed(size: int) -> int:
+    """The most that a message of ``size`` bytes can take up when it is compressed, by the bound that zlib gives."""
+    return size + size // 8 + size // 64 + 64
+
+
 class Deflate:
     """The two directions of one connection, with the parameters that were agreed to."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
+from .deflate import most_compressed
 from .messages import CloseCode, CloseMessage
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class Fragments(Extension):
         if begins:
             self._size = 0
             self._is_compressed = rsv.rsv1
-        # What is compressed says little about what it will be; but it is not let grow over the limit either.
-        so_far = 0 if self._is_compressed else self._size
-        if self._is_data and so_far + payload_length > self._limit:
+        if self._is_data and payload_length > self._room():
             return self._fail(_too_big(self._limit))
         # RFC 7692, section 6: only the first frame of a message carries the bit.
         return RsvBits(begins and self._deflate is not None, False, False)
@@ -62,6 +61,10 @@ class Fragments(Extension):
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
         """Get what the end of a compressed message still holds."""
         return self._take(b"", final=True) if self._is_data and self._is_compressed and fin else None
+
+    def _room(self) -> int:
+        # How much a compressed fragment will be, only inflating it can tell.
+        return most_compressed(self._limit) if self._is_compressed else self._limit - self._size
 
     def _take(self, data: bytes, *, final: bool) -> bytes | CloseReason:
         if self._is_compressed:

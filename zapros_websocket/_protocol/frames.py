@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from .deflate import most_compressed
 from .messages import BinaryMessage, CloseCode, CloseMessage, TextMessage
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def read_messages(
     something that is not its business; and the failure that a message turned out to be.
     """
     accepted = _PLAIN if deflate is None else _PLAIN_OR_COMPRESSED
+    compressed_limit = most_compressed(limit)
     end = len(buffer)
     while end - start >= 2:
         first = buffer[start]
@@ -91,7 +93,7 @@ def read_messages(
             if length < shortest:
                 return start, 0, None
         stop = body + length
-        if length > limit:
+        if length > limit and (length > compressed_limit or not first & _COMPRESSED):
             return start, 0, None
         if stop > end:
             return start, stop, None

@@ -12,6 +12,7 @@ class PerMessageDeflateExtension:
     A window of 15 bits (32 KiB) is the default and puts no constraint on the server.
 
     Raises:
+        TypeError: a flag is not a bool.
         ValueError: a window is not between 8 and 15 bits.
     """
 
@@ -21,6 +22,9 @@ class PerMessageDeflateExtension:
     server_max_window_bits: int = 15
 
     def __post_init__(self) -> None:
+        for name in ("client_no_context_takeover", "server_no_context_takeover"):
+            if not isinstance(flag := getattr(self, name), bool):
+                raise TypeError(f"{name} is a bool, not {flag!r}")
         for name in ("client_max_window_bits", "server_max_window_bits"):
             bits: object = getattr(self, name)
             if not isinstance(bits, int) or not 8 <= bits <= 15:

@@ -6,8 +6,8 @@ Invariants:
   all become ``failure``, a value.
 - A failure of this side is not a close of the peer: ``received`` is set by a close frame and by nothing else.
 - Nothing goes out after a close frame, and no pong once a close frame is to go out.
-- What waits to be written is bounded: one ping, one pong (the answer to the newest ping, RFC 6455, section 5.5.3) and
-  one close.
+- What waits to be written is bounded: one ping, one close, and the pongs to the newest pings (RFC 6455, section 5.5.3).
+- A pong goes out before any message that is sent after its ping was received.
 - One call parses a bounded number of the frames that take long, so that no peer keeps the event loop busy: what is
   left is parsed by the next.
 - Sizes are counted while a message is assembled, in one buffer and not in a list of fragments.
@@ -19,6 +19,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 from io import StringIO
 from typing import TYPE_CHECKING, Final
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 _CONTROL: Final = 0x08
 _CLOSE: Final = b"\x88"
 _BAD_GATEWAY: Final = CloseCode.BAD_GATEWAY.to_bytes(2, "big")
+# Pongs that wait to be written: a peer may send a few pings at once, and is owed no answer to a flood of them.
+MAX_PONGS: Final = 16
+
 # Frames for wsproto in one call, at some 25 microseconds each.
 _FRAMES_A_CALL: Final = 512
 
@@ -83,7 +87,7 @@ class Session:
         self._text = StringIO()
         self._data = bytearray()
         self._ping: bytes | None = None
-        self._pong: bytes | None = None
+        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)
         self._close_pending = False
         self._received_code = 0
 
@@ -121,6 +125,10 @@ class Session:
     def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
         """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN."""
         assert self.state is State.OPEN
+        frame = self._encode(opcode, payload)
+        return self.take_control() + frame if self.has_control else frame
+
+    def _encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
         if opcode == PING:
             return self._wsproto.send(Ping(bytes(payload)))
         if opcode == PONG:
@@ -144,7 +152,7 @@ class Session:
     @property
     def has_control(self) -> bool:
         """Whether ``take_control`` has something to write."""
-        return self._close_pending or self._pong is not None or self._ping is not None
+        return self._close_pending or self._ping is not None or bool(self._pongs)
 
     def take_control(self) -> bytes:
         """The control frames that must be written now."""
@@ -157,9 +165,9 @@ class Session:
         pending = b""
         if self._ping is not None:
             pending += self._wsproto.send(Ping(self._ping))
-        if self._pong is not None:
-            pending += self._wsproto.send(Pong(self._pong))
-        self._ping = self._pong = None
+        for payload in self._pongs:
+            pending += self._wsproto.send(Pong(payload))
+        self._forget_pings()
         return pending
 
     def drop_control(self) -> None:
@@ -167,7 +175,7 @@ class Session:
         if self._close_pending:
             self._close_pending = False
             self.sent = None
-        self._ping = self._pong = None
+        self._forget_pings()
 
     # How it is done
 
@@ -243,7 +251,7 @@ class Session:
         elif isinstance(event, Ping):
             messages.append(PingMessage(bytes(event.payload)))
             if self.state is State.OPEN:
-                self._pong = bytes(event.payload)
+                self._pongs.append(bytes(event.payload))
         elif isinstance(event, Pong):
             messages.append(PongMessage(bytes(event.payload)))
         else:
@@ -268,7 +276,11 @@ class Session:
         self.state = State.CLOSED
 
     def _to_send(self, message: CloseMessage) -> None:
-        self._ping = self._pong = None
+        self._forget_pings()
         if self.sent is None:
             self.sent = message
             self._close_pending = True
+
+    def _forget_pings(self) -> None:
+        self._ping = None
+        self._pongs.clear()

@@ -7,7 +7,7 @@ Invariants:
 
 - The application receives ``websocket.disconnect``, once, before its task is stopped.
 - Pings and pongs end here: ASGI has no words for them.
-- The handle of Zapros is closed on every path; an application that does not end is given up after the grace.
+- The handle of Zapros is closed on every path; on asyncio an application that does not end is stopped after the grace.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _SHORT: Final = 0.5
 class _Queue(Protocol):
     async def put(self, item: Mapping[str, object]) -> None: ...
     async def get(self) -> Mapping[str, object]: ...
+    async def aclose(self) -> None: ...
 
 
 class AsgiHandle(Protocol):
@@ -119,7 +120,12 @@ class AsgiStream:
                     await asyncio.wait({self._task})
         finally:
             with CancelScope(shield=True), move_on_after(_SHORT):
-                await self._handle.aclose()
+                if self._task is not None:
+                    await self._handle.aclose()
+                else:
+                    # On trio the application runs in the nursery of the handler, and nobody else can stop it. It finds
+                    # the end where it receives; a queue that is closed where it still sends would break that nursery.
+                    await self._to_application.aclose()
 
     async def _tell(self, code: int, reason: str) -> None:
         if not self._told:
