@@ -68,6 +68,7 @@ class Link:
         # What is under way, so that it can be ended from elsewhere.
         self._running = CancelScope()
         self._reading = CancelScope()
+        self._ending = CancelScope(shield=True)
         self._tasks: TaskGroup | None = None
         self._is_flushing = False
         # How it ends.
@@ -112,6 +113,7 @@ class Link:
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
         self._running.cancel()
+        self._ending.cancel()
         with CancelScope(shield=True):
             await self.closed.wait()
 
@@ -286,7 +288,8 @@ class Link:
             lost = self._is_lost or self.writer.is_over or self.session.has_control
             self.session.drop_control()
             left = min(self._close_by - current_time(), self._options.close_timeout)
-            await self.stream.aclose(grace=0 if lost else max(left, 0))
+            with self._ending:
+                await self.stream.aclose(grace=0 if lost else max(left, 0))
         except Exception as error:
             # The stream of a caller can fail to close: that is not news for whoever closes the connection.
             self._cause = self._cause or error

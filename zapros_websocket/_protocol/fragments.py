@@ -60,7 +60,13 @@ class Fragments(Extension):
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
         """Get what the end of a compressed message still holds."""
-        return self._take(b"", final=True) if self._is_data and self._is_compressed and fin else None
+        if not self._is_data or not fin:
+            return None
+        rest = self._take(b"", final=True) if self._is_compressed else None
+        # A fragment that follows belongs to no message, and wsproto will say so.
+        self._size = 0
+        self._is_compressed = False
+        return rest
 
     def _room(self) -> int:
         # How much a compressed fragment will be, only inflating it can tell.

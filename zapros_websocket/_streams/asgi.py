@@ -24,6 +24,7 @@ from zapros.websocket import ConnectionClosed as ApplicationClosed
 
 _ABNORMAL: Final = 1006
 _NO_STATUS: Final = 1005
+_CLOSE: Final = b"\x88"
 
 # Seconds for the handle itself to close.
 _SHORT: Final = 0.5
@@ -92,6 +93,9 @@ class AsgiStream:
 
     async def send_all(self, data: bytes) -> None:
         """Give the application the messages that stand in ``data``."""
+        if data.startswith(_CLOSE):
+            await self._close(data)
+            return
         self._server.receive_data(data)
         for event in self._server.events():
             if isinstance(event, TextMessage):
@@ -104,18 +108,25 @@ class AsgiStream:
                 if event.message_finished:
                     whole, self._data = bytes(self._data), bytearray()
                     await self._handle.asend(bytes=whole)
-            elif isinstance(event, CloseConnection):
-                await self._tell(int(event.code), event.reason or "")
-                if not self._at_end:
-                    # The answer to the close, behind all that the application has sent so far.
-                    answer = {"type": "websocket.close", "code": int(event.code), "reason": event.reason or ""}
-                    await self._from_application.put(answer)
+
+    async def _close(self, frame: bytes) -> None:
+        # Read here, because wsproto does not know the code 1014. A masked frame of a client: two bytes, a key, a payload.
+        payload = bytes(byte ^ frame[2 + i % 4] for i, byte in enumerate(frame[6:]))
+        code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
+        reason = payload[2:].decode()
+        if not self._at_end:
+            # The answer to the close, behind all that the application has sent so far, and in front of what it says
+            # to the disconnect.
+            answer = {"type": "websocket.close", "code": code, "reason": reason}
+            with CancelScope(shield=True):
+                await self._from_application.put(answer)
+        await self._tell(code, reason)
 
     async def aclose(self, *, grace: float) -> None:
         """Tell the application, and give it up to ``grace`` seconds to end."""
         try:
-            with CancelScope(shield=True), move_on_after(grace):
-                await self._tell(_ABNORMAL, "")
+            await self._tell(_ABNORMAL, "")
+            with move_on_after(grace):
                 if self._task is not None:
                     await asyncio.wait({self._task})
         finally:
@@ -130,4 +141,6 @@ class AsgiStream:
     async def _tell(self, code: int, reason: str) -> None:
         if not self._told:
             self._told = True
-            await self._to_application.put({"type": "websocket.disconnect", "code": code, "reason": reason})
+            # The queue is never full: nothing must keep the disconnect from the application.
+            with CancelScope(shield=True):
+                await self._to_application.put({"type": "websocket.disconnect", "code": code, "reason": reason})

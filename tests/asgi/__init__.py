@@ -1,0 +1,1 @@
+"""Applications that are driven in process, through Zapros's ASGI handler."""
