@@ -110,7 +110,7 @@ class AsgiStream:
                     await self._handle.asend(bytes=whole)
 
     async def _close(self, frame: bytes) -> None:
-        # Read here, because wsproto does not know the code 1014. What a client masked: two bytes, a key, and the payload.
+        # Read here, because wsproto does not know 1014. What a client masked: two bytes, a key of four, the payload.
         payload = bytes(byte ^ frame[2 + i % 4] for i, byte in enumerate(frame[6:]))
         code = int.from_bytes(payload[:2], "big") if payload else _NO_STATUS
         reason = payload[2:].decode()
