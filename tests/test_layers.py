@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "_writer": {"anyio"},
     "_keepalive": {"anyio"},
     "_turn": {"anyio"},
-    "_pace": {"anyio"},
+    "_pace": {"anyio", "trio"},
     "_pings": {"anyio"},
     "_inbox": {"anyio"},
     "_errors": {"zapros"},

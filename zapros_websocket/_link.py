@@ -57,7 +57,7 @@ class Link:
         self.session = session
         self.inbox = Inbox()
         self.pings = Pings(round_trip_clock(is_uvloop=_is_uvloop()))
-        self.pace = Pace(asyncio_tasks=not trio.lowlevel.in_trio_run())
+        self.pace = Pace()
         self.writer = Writer(stream, session, self.pace, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
         self.is_closed_here = False

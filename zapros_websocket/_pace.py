@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import trio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 EVERY: Final = 32
@@ -19,8 +20,10 @@ EVERY: Final = 32
 class Pace:
     """Counts the operations of one connection that did not block."""
 
-    def __init__(self, *, asyncio_tasks: bool) -> None:
-        self._asyncio_tasks = asyncio_tasks
+    def __init__(self) -> None:
+        self._asyncio_tasks = not trio.lowlevel.in_trio_run()
+        # The same, without the detour that asks for the event loop at each call.
+        self._if_cancelled = checkpoint_if_cancelled if self._asyncio_tasks else trio.lowlevel.checkpoint_if_cancelled
         self._count = 0
 
     async def observe(self) -> None:
@@ -30,7 +33,7 @@ class Pace:
             self._count = 0
             await checkpoint()
             return
-        await checkpoint_if_cancelled()
+        await self._if_cancelled()
         if self._asyncio_tasks and _must_cancel():
             # task.cancel() was called by the task itself, and is to be raised at its next suspension: this one.
             await cancel_shielded_checkpoint()

@@ -76,15 +76,24 @@ class Writer:
         if self.is_over:
             return WriteStoppedError()
         begun = False
+        left: bytes | memoryview = b""
         try:
-            with CancelScope() as self._writing:
-                await self._stream.wait_writable()
+            if self._stream.is_writable():
                 await self._pace.observe()
                 frame = encode()
                 begun = True
+                left = self._stream.send_now(frame)
+                if not left:
+                    return None
+            with CancelScope() as self._writing:
+                if not begun:
+                    await self._stream.wait_writable()
+                    await self._pace.observe()
+                    left = encode()
+                    begun = True
                 # Nothing is left of control frames that went out in front of a message meanwhile.
-                if frame:
-                    await self._stream.send_all(frame)
+                if left:
+                    await self._stream.send_all(left)
                 return None
         except ConnectionClosed:
             # It comes from encode: nothing was written.

@@ -26,11 +26,19 @@ class ByteStream(Protocol):
         """Wait for some bytes; none at the end of the stream."""
         ...
 
+    def is_writable(self) -> bool:
+        """Whether ``send_now`` can write at least one byte; False where that cannot be known."""
+        ...
+
+    def send_now(self, data: bytes) -> bytes | memoryview:
+        """Write what can be written without waiting, and return what is left for ``send_all``."""
+        ...
+
     async def wait_writable(self) -> None:
         """Wait until ``send_all`` can write at least one byte at once, where that can be known."""
         ...
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
         ...
 

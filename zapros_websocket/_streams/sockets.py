@@ -45,6 +45,9 @@ _READS_IN_A_ROW: Final = 8
 # One that asks about a single socket without a descriptor of its own, and whatever its number is.
 _Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
+# What a socket raises that would have to wait.
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
+
 _T = TypeVar("_T")
 Alpn = Literal["http/1.1", "h2"]
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -184,14 +187,26 @@ class SocketStream(AsyncBaseNetworkStream):
         """Wait for some bytes; none at the end of the stream."""
         return await (self._receive(READ_SIZE) if self._inner is None else self.read(READ_SIZE))
 
+    def is_writable(self) -> bool:
+        """Whether the socket takes a byte."""
+        return self._inner is None and self._socket.fileno() >= 0 and bool(self._writable.select(0))
+
+    def send_now(self, data: bytes) -> bytes | memoryview:
+        """Write what the socket takes, and return what is left."""
+        try:
+            sent = self._socket.send(data)
+        except _NOT_NOW:
+            return data
+        return memoryview(data)[sent:]
+
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
         if self._socket.fileno() >= 0 and not self._writable.select(0):
             await until_writable(self._socket)
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
-        await (self._send(data) if self._inner is None else self._inner.send(data))
+        await (self._send(data) if self._inner is None else self._inner.send(bytes(data)))
 
     async def aclose(self, *, grace: float) -> None:
         """Close at once: the kernel sends what was written."""
@@ -207,7 +222,7 @@ class SocketStream(AsyncBaseNetworkStream):
             await checkpoint()
         return await self._when_ready(lambda: self._socket.recv(max_bytes))
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
         while left:
             try:

@@ -44,13 +44,22 @@ class ZaprosStream:
                 return arrived
             raise
 
+    def is_writable(self) -> bool:
+        """Never known: the stream has no write that does not wait."""
+        return False
+
+    def send_now(self, data: bytes) -> bytes:
+        """Nothing, and all is left."""
+        return data
+
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte, on trio; asyncio buffers the first byte of any write at once."""
         if self._writable is not None:
             await self._writable.wait_send_all_might_not_block()
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
+        data = bytes(data)
         if self._transport is None or len(data) <= _PIECE:
             await self._stream.write_all(data)
             return
