@@ -414,6 +414,22 @@ async def test_cancelling_a_send_before_its_first_byte_is_written_has_no_effect(
             assert list(protocol.events()) == [WsprotoText("next")]
 
 
+async def test_what_the_socket_does_not_take_at_once_is_left() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = sockets.SocketStream(ours, ssl.create_default_context())
+    with theirs:
+        assert stream.is_writable()
+        assert not stream.send_now(b"all of it")
+        large = bytes(1 << 24)
+        left = stream.send_now(large)
+        assert 0 < len(left) < len(large)
+        assert not stream.is_writable()
+        assert stream.send_now(b"nothing of it") == b"nothing of it"
+        await stream.close()
+        assert not stream.is_writable()
+
+
 async def test_a_stream_that_never_runs_dry_gives_others_their_turn() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
