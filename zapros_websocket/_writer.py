@@ -17,7 +17,7 @@ from anyio import CancelScope
 from ._errors import ConnectionClosed
 from ._pace import Pace
 from ._protocol.session import Session
-from ._streams.base import ByteStream
+from ._streams.base import ByteStream, EagerStream
 from ._turn import Turn
 
 
@@ -43,6 +43,7 @@ class Writer:
     ) -> None:
         self.is_over = False
         self._stream = stream
+        self._eager = stream if isinstance(stream, EagerStream) else None
         self._session = session
         self._pace = pace
         self._broken = broken
@@ -78,11 +79,11 @@ class Writer:
         begun = False
         left: bytes | memoryview = b""
         try:
-            if self._stream.is_writable():
+            if self._eager is not None and self._eager.is_writable():
                 await self._pace.observe()
                 frame = encode()
                 begun = True
-                left = self._stream.send_now(frame)
+                left = self._eager.send_now(frame)
                 if not left:
                     return None
             with CancelScope() as self._writing:

@@ -88,14 +88,6 @@ class AsgiStream:
             return self._server.send(BytesMessage(data=bytes(data)))
         raise RuntimeError("the ASGI application sent a websocket.send event with neither text nor bytes")
 
-    def is_writable(self) -> bool:
-        """Never known: the queues of Zapros have no put that does not wait."""
-        return False
-
-    def send_now(self, data: bytes) -> bytes:
-        """Nothing, and all is left."""
-        return data
-
     async def wait_writable(self) -> None:
         """The queue to the application always takes a message."""
 

@@ -11,7 +11,7 @@ Invariants of every stream:
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 READ_SIZE = 64 * 1024
 
@@ -26,14 +26,6 @@ class ByteStream(Protocol):
         """Wait for some bytes; none at the end of the stream."""
         ...
 
-    def is_writable(self) -> bool:
-        """Whether ``send_now`` can write at least one byte; False where that cannot be known."""
-        ...
-
-    def send_now(self, data: bytes) -> bytes | memoryview:
-        """Write what can be written without waiting, and return what is left for ``send_all``."""
-        ...
-
     async def wait_writable(self) -> None:
         """Wait until ``send_all`` can write at least one byte at once, where that can be known."""
         ...
@@ -44,4 +36,17 @@ class ByteStream(Protocol):
 
     async def aclose(self, *, grace: float) -> None:
         """Close, with up to ``grace`` seconds for what was written to leave; 0 closes at once."""
+        ...
+
+
+@runtime_checkable
+class EagerStream(ByteStream, Protocol):
+    """A stream that can also write without waiting."""
+
+    def is_writable(self) -> bool:
+        """Whether ``send_now`` can write at least one byte."""
+        ...
+
+    def send_now(self, data: bytes) -> bytes | memoryview:
+        """Write what can be written at once, and return what is left for ``send_all``."""
         ...

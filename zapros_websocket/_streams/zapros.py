@@ -44,14 +44,6 @@ class ZaprosStream:
                 return arrived
             raise
 
-    def is_writable(self) -> bool:
-        """Never known: the stream has no write that does not wait."""
-        return False
-
-    def send_now(self, data: bytes) -> bytes:
-        """Nothing, and all is left."""
-        return data
-
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte, on trio; asyncio buffers the first byte of any write at once."""
         if self._writable is not None:
