@@ -1,0 +1,191 @@
+"""What a server puts on the wire, byte by byte as RFC 6455 draws it, and what a session made of it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, settings
+from wsproto.connection import SERVER, Connection
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
+from wsproto.events import TextMessage as WsprotoText
+from wsproto.extensions import Extension
+
+from zapros_websocket._protocol.deflate import TAIL, Deflate
+from zapros_websocket._protocol.messages import (
+    BinaryMessage,
+    CloseMessage,
+    Message,
+    PingMessage,
+    PongMessage,
+    TextMessage,
+)
+from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.session import Session, State
+
+CONTINUATION = 0x0
+TEXT = 0x1
+BINARY = 0x2
+CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
+
+RSV1 = 0x40
+RSV2 = 0x20
+RSV3 = 0x10
+
+LIMIT = 70_000
+"""Enough for every form of a length, in bytes."""
+
+steady = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+"""The same examples each time, on however slow a machine."""
+
+
+def header(opcode: int, length: int, *, final: bool = True, reserved: int = 0, form: int = 0, masked: int = 0) -> bytes:
+    """The header of a frame that declares ``length``, in the shortest form or in the one that takes ``form`` bytes."""
+    first = (0x80 if final else 0) | reserved | opcode
+    form = form or (0 if length < 126 else 2 if length < 1 << 16 else 8)
+    seven_bits = {0: length, 2: 126, 8: 127}[form]
+    return bytes((first, masked | seven_bits)) + (length.to_bytes(form, "big") if form else b"")
+
+
+def frame(opcode: int, payload: bytes = b"", *, final: bool = True, reserved: int = 0, form: int = 0) -> bytes:
+    """A frame of a server."""
+    return header(opcode, len(payload), final=final, reserved=reserved, form=form) + payload
+
+
+def masked_frame(opcode: int, payload: bytes) -> bytes:
+    """A frame as only a client may send it, with a key of zeros."""
+    return header(opcode, len(payload), masked=0x80) + bytes(4) + payload
+
+
+def close_frame(code: int, reason: bytes = b"") -> bytes:
+    return frame(CLOSE, code.to_bytes(2, "big") + reason)
+
+
+class Deflater:
+    """A server's half of permessage-deflate, without a bound on anything."""
+
+    def __init__(
+        self, *, window_bits: int = 15, takeover: bool = True, strategy: int = zlib.Z_DEFAULT_STRATEGY
+    ) -> None:
+        self._window_bits = window_bits
+        self._takeover = takeover
+        self._compressor = self._new()
+
+    def block(self, piece: bytes) -> bytes:
+        """A piece of a message; the blocks end on a byte."""
+        return self._compressor.compress(piece) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def end(self, piece: bytes) -> bytes:
+        """The last piece of a message."""
+        compressed = self.block(piece).removesuffix(TAIL)
+        if not self._takeover:
+            self._compressor = self._new()
+        return compressed
+
+    def _new(self) -> zlib._Compress:  # pyright: ignore[reportPrivateUsage]
+        return zlib.compressobj(wbits=-self._window_bits)
+
+
+def deflated(payload: bytes) -> bytes:
+    """The first compressed message of a connection."""
+    return Deflater().end(payload)
+
+
+def final_stream(payload: bytes) -> bytes:
+    """Blocks of which the last is marked as final, as RFC 7692, section 7.2.3.4, lets a sender end a message."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(payload) + compressor.flush()
+
+
+def new_session(*, limit: int = LIMIT, deflate: PerMessageDeflateExtension | bool = False) -> Session:
+    agreed = PerMessageDeflateExtension() if deflate is True else deflate
+    return Session(max_message_size=limit, deflate=Deflate(agreed) if agreed else None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a peer's bytes came to. The words of a failure are left out: they may name a place in a piece."""
+
+    messages: tuple[Message, ...]
+    state: State = State.OPEN
+    failure: int | None = None
+    received: CloseMessage | None = None
+    sent: int | None = None
+
+
+def take_in(session: Session, piece: bytes) -> list[Message]:
+    """All the messages that ``piece`` completes, in however many calls."""
+    messages = session.receive(piece)
+    while session.has_more:
+        messages += session.receive(b"")
+    return messages
+
+
+def outcome_of(session: Session, pieces: Iterable[bytes]) -> Outcome:
+    """Feed ``pieces``, one after the other."""
+    messages: list[Message] = []
+    for piece in pieces:
+        messages += take_in(session, piece)
+    failure, sent = session.failure, session.sent
+    return Outcome(
+        messages=tuple(messages),
+        state=session.state,
+        failure=None if failure is None else int(failure.code),
+        received=session.received,
+        sent=None if sent is None else int(sent.code),
+    )
+
+
+def bytewise(data: bytes) -> Iterator[bytes]:
+    return (data[place : place + 1] for place in range(len(data)))
+
+
+def halves(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every way to cut ``data`` in two."""
+    return ((data[:place], data[place:]) for place in range(len(data) + 1))
+
+
+class Joiner:
+    """The events of wsproto, with the pieces of each message put together."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._data: list[bytes] = []
+
+    def join(self, events: Iterable[Event]) -> list[Message]:
+        """As our messages; what belongs to a message that has not ended yet is kept for the next call."""
+        messages: list[Message] = []
+        for event in events:
+            if isinstance(event, WsprotoText):
+                self._text.append(event.data)
+                if event.message_finished:
+                    messages.append(TextMessage("".join(self._text)))
+                    self._text.clear()
+            elif isinstance(event, BytesMessage):
+                self._data.append(bytes(event.data))
+                if event.message_finished:
+                    messages.append(BinaryMessage(b"".join(self._data)))
+                    self._data.clear()
+            elif isinstance(event, Ping):
+                messages.append(PingMessage(bytes(event.payload)))
+            elif isinstance(event, Pong):
+                messages.append(PongMessage(bytes(event.payload)))
+            else:
+                assert isinstance(event, CloseConnection)
+                messages.append(CloseMessage(int(event.code), event.reason))
+        return messages
+
+
+class Server:
+    """wsproto's server half, which takes what a session sends."""
+
+    def __init__(self, *extensions: Extension) -> None:
+        self.connection = Connection(SERVER, extensions=list(extensions))
+        self._joiner = Joiner()
+
+    def read(self, data: bytes) -> list[Message]:
+        self.connection.receive_data(data)
+        return self._joiner.join(self.connection.events())
