@@ -35,6 +35,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._link = link
         self._session = link.session
         self._inbox = link.inbox
+        self._pace = link.pace
+        self._send_now = link.writer.send_now
         self._agreement = agreement
         self._response = response
         self._owes_close_message = True
@@ -92,16 +94,23 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ConnectionClosed: the connection is closed or closing.
         """
         prepared = outgoing(message)
+        link = self._link
         if isinstance(prepared, CloseMessage):
-            await self._link.pace.observe()
-            await self._link.write_close(prepared)
+            await self._pace.observe()
+            await link.write_close(prepared)
             return
         opcode, payload = prepared
-        if opcode in (PING, PONG) and not self._link.stream.carries_control:
-            await self._link.pace.observe()
-            self._link.raise_unless_open()
-            return
-        await self._link.write(lambda: self._session.encode(opcode, payload))
+        if opcode in (PING, PONG):
+            if not link.stream.carries_control:
+                await self._pace.observe()
+                link.raise_unless_open()
+                return
+        else:
+            if self._pace.is_due():
+                await self._pace.observe()
+            if self._send_now(opcode, payload):
+                return
+        await link.write(lambda: self._session.encode(opcode, payload))
 
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
@@ -114,9 +123,15 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         Raises:
             ConnectionClosed: the connection is closed, and all that came before was received.
         """
+        inbox = self._inbox
+        if inbox.is_simple and inbox.data and not self._pace.is_due():
+            taken = inbox.data.popleft()
+            if len(inbox.data) == inbox.low_mark:
+                inbox.let_in()
+            return taken
         while True:
             if self._inbox.is_ready:
-                await self._link.pace.observe()
+                await self._pace.observe()
                 if not self._inbox.is_ready:
                     continue
             else:
@@ -159,7 +174,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         if not self._link.stream.carries_control:
-            await self._link.pace.observe()
+            await self._pace.observe()
             self._link.raise_unless_open()
             return 0.0
         ping = self._link.pings.new()

@@ -10,17 +10,20 @@ Invariants:
 - Control messages are bounded too: beyond the bound the oldest goes. They never use up the room of data.
 - After ``lift`` the reader is stopped as long as somebody takes, and not when nobody does: then all further data is
   dropped, so that what was received stays a prefix of what was sent.
+- While ``is_simple``, to take a message is to take the leftmost of ``data``, and to ``let_in`` the reader at the low
+  mark.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 from anyio import Event, move_on_after
 
 from ._protocol.messages import BinaryMessage, Message, TextMessage
+from ._waiting import NewWaiter, Waiter
 
 MAX_MESSAGES: Final = 1024
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -29,40 +32,64 @@ MAX_CONTROL: Final = 1024
 # Seconds in which somebody has to take, once the bound is lifted, for the reader to wait on.
 PATIENCE: Final = 0.1
 
+# Messages that are measured one by one.
+_FEW: Final = 8
+
+Data: TypeAlias = "TextMessage | BinaryMessage"
+
 
 class Inbox:
     """Messages in wire order, from one reader to any number of takers."""
 
-    def __init__(self) -> None:
-        self._data: deque[TextMessage | BinaryMessage] = deque()
+    def __init__(self, new_waiter: NewWaiter) -> None:
+        self.data: deque[Data] = deque()
+        self.is_simple = True
+        # How many messages are left when the reader goes on; -1 while it need not stop.
+        self.low_mark = -1
+        # The bytes in the queue: an upper bound, which is looked into when it is reached.
         self._bytes = 0
         # A control message stands with the number of data messages that came before it: so the two queues keep the
         # order of the wire, and the oldest control message can go without a search.
         self._control: deque[tuple[int, Message]] = deque()
         self._put = 0
-        self._popped = 0
-        self._waiting: deque[Event] = deque()
+        self._new_waiter = new_waiter
+        self._waiting: deque[Waiter] = deque()
         self._ended = False
-        self._full = False
         self._room: Event | None = None
         self._lifted = False
         self._dropping = False
 
     # The reader's side
 
-    def put(self, messages: Iterable[Message]) -> None:
-        """Add what one read has brought, and wake the first who waits."""
+    def put_data(self, messages: Sequence[Data], size: int | None = None) -> None:
+        """Add what one read has brought, and wake the first who waits. ``size`` is that of the read, if known."""
+        if self._dropping:
+            return
+        if size is None or len(messages) <= _FEW:
+            size = sum(map(_size, messages))
+        else:
+            # Only the first can have begun before this read.
+            size += _size(messages[0])
+        self._bytes = self._bytes + size if self.data else size
+        self.data.extend(messages)
+        self._put += len(messages)
+        if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
+            self._bytes = sum(map(_size, self.data))
+            if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
+                self.low_mark = self._low_mark()
+        if self._waiting:
+            self._wake()
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Add messages of any kind."""
         for message in messages:
             if isinstance(message, (TextMessage, BinaryMessage)):
-                if not self._dropping:
-                    self._data.append(message)
-                    self._bytes += _size(message)
-                    self._put += 1
+                self.put_data((message,))
             else:
                 self._control.append((self._put, message))
                 if len(self._control) > MAX_CONTROL:
                     self._control.popleft()
-        self._full = self._is_full()
+        self._settle()
         self._wake()
 
     def end(self) -> None:
@@ -73,7 +100,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether the reader has to wait for room."""
-        return self._full and not self._dropping
+        return self.low_mark >= 0 and not self._dropping
 
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
@@ -88,7 +115,7 @@ class Inbox:
         """Stop the reader no more than for those who take: what matters now is the end."""
         if not self._lifted:
             self._lifted = True
-            self._let_in()
+            self._wake_reader()
 
     # The takers' side
 
@@ -99,16 +126,19 @@ class Inbox:
 
     async def wait(self) -> None:
         """Wait until there is something to ``pop``, or the end. The caller must pop in the same step."""
-        turn = Event()
+        turn = self._new_waiter()
         self._waiting.append(turn)
+        self.is_simple = False
         try:
             await turn.wait()
         except BaseException:
             self._waiting.remove(turn)
+            self._settle()
             self._wake()
             raise
         # Only the first is ever woken, and nobody else pops meanwhile: it is still the first.
         self._waiting.popleft()
+        self._settle()
 
     def pop(self) -> Message | None:
         """The next message in wire order, or None at the end; then wake the next who waits."""
@@ -116,39 +146,57 @@ class Inbox:
         self._wake()
         return message
 
+    def let_in(self) -> None:
+        """The queue has drained to its low mark: let the reader go on."""
+        self.low_mark = -1
+        self._bytes = MAX_BYTES // 4
+        self._wake_reader()
+
     # How it is done
 
     def _take(self) -> Message | None:
         if self._control and self._control[0][0] <= self._popped:
-            return self._control.popleft()[1]
-        if not self._data:
+            message = self._control.popleft()[1]
+            self._settle()
+            return message
+        if not self.data:
             return None
-        message = self._data.popleft()
-        self._popped += 1
-        self._bytes -= _size(message)
-        if self._full and len(self._data) <= MAX_MESSAGES // 4 and self._bytes <= MAX_BYTES // 4:
-            self._full = False
-            self._let_in()
-        return message
+        taken = self.data.popleft()
+        if len(self.data) == self.low_mark:
+            self.let_in()
+        return taken
+
+    @property
+    def _popped(self) -> int:
+        return self._put - len(self.data)
 
     @property
     def _has_something(self) -> bool:
-        return self._ended or bool(self._data) or bool(self._control)
+        return self._ended or bool(self.data) or bool(self._control)
 
-    def _is_full(self) -> bool:
-        return len(self._data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES
+    def _settle(self) -> None:
+        self.is_simple = not (self._control or self._waiting)
 
     def _wake(self) -> None:
         if self._waiting and self._has_something:
-            self._waiting[0].set()
+            self._waiting[0].wake()
 
-    def _let_in(self) -> None:
+    def _low_mark(self) -> int:
+        mark, size = 0, 0
+        for message in reversed(self.data):
+            size += _size(message)
+            if mark >= MAX_MESSAGES // 4 or size > MAX_BYTES // 4:
+                break
+            mark += 1
+        return mark
+
+    def _wake_reader(self) -> None:
         if self._room is not None:
             self._room.set()
             self._room = None
 
 
-def _size(message: TextMessage | BinaryMessage) -> int:
+def _size(message: Data) -> int:
     data = message.data
     # What a str takes up: one byte a character for ASCII, up to four for anything else.
     return len(data) if isinstance(data, bytes) or data.isascii() else 4 * len(data)

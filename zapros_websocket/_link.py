@@ -21,19 +21,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import trio
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 
 from ._errors import ConnectionClosed
-from ._inbox import Inbox
+from ._inbox import Data, Inbox
 from ._keepalive import keep_alive
-from ._pace import Pace
+from ._pace import pace_here
 from ._pings import PingInFlight, Pings, round_trip_clock
 from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
+from ._turn import Turn
+from ._waiting import new_waiter_here
 from ._writer import Writer, WriteStoppedError
 
 if TYPE_CHECKING:
@@ -55,14 +57,17 @@ class Link:
     def __init__(self, stream: ByteStream, session: Session, options: Options) -> None:
         self.stream = stream
         self.session = session
-        self.inbox = Inbox()
+        new_waiter = new_waiter_here()
+        self.inbox = Inbox(new_waiter)
         self.pings = Pings(round_trip_clock(is_uvloop=_is_uvloop()))
-        self.pace = Pace()
-        self.writer = Writer(stream, session, self.pace, broken=self._write_broken, failed=self._write_failed)
+        self.pace = pace_here()
+        turn = Turn(new_waiter)
+        self.writer = Writer(stream, session, self.pace, turn, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
         self.is_closed_here = False
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
-        self.heard_at = current_time()
+        self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
+        self.heard_at = self._clock()
         self._options = options
         self._keepalive_ping: PingInFlight | None = None
         # What is under way, so that it can be ended from elsewhere.
@@ -74,6 +79,7 @@ class Link:
         # How it ends.
         self._close_by = inf
         self._cause: Exception | None = None
+        self._bug: Exception | None = None
         self._reading_over = Event()
 
     # What the owner of the task group uses
@@ -81,7 +87,7 @@ class Link:
     def feed(self, data: bytes) -> None:
         """Take in what came in the same segment as the answer to the handshake."""
         if data:
-            self._take_in(data)
+            self.take(data)
 
     async def run(self, *, shield: bool) -> None:
         """Keep the connection until it is closed. With ``shield`` only ``stop`` ends it before."""
@@ -124,28 +130,53 @@ class Link:
             if self.session.has_more:
                 # What takes long lets others have their turn.
                 await checkpoint()
-                self._take_in(b"")
+                self._give_out(self.session.receive(b""), None)
                 continue
             if self.inbox.is_full:
                 await self.inbox.room()
-                self.heard_at = current_time()
+                self.heard_at = self._clock()
             try:
-                data = await self.stream.receive()
+                await self.stream.pump(self)
             except Exception as error:
+                if error is self._bug:
+                    raise
                 # Whatever a stream raises: it is the reason of the loss.
                 self._lost(error)
                 return
-            self.heard_at = current_time()
-            if not data:
-                self.session.end("the connection was lost: the peer ended TCP without a close frame")
-                return
-            self._take_in(data)
 
-    def _take_in(self, data: bytes) -> None:
-        messages = self.session.receive(data)
-        self.inbox.put(message for message in messages if not self._is_for_itself(message))
-        if self.session.has_control:
-            self._flush_soon()
+    # What the stream brings: a Sink
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """Take in what was received, before it changes, or the end of the stream; whether to go on receiving."""
+        self.heard_at = self._clock()
+        if not data:
+            self.session.end("the connection was lost: the peer ended TCP without a close frame")
+            return False
+        try:
+            return self._give_out(self.session.receive(data), len(data))
+        except Exception as bug:
+            self._bug = bug
+            raise
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes belong, when that is known."""
+        return self.session.room()
+
+    def fill(self, count: int) -> bool:
+        """Take in ``count`` bytes that were received into the ``room``; whether to go on receiving."""
+        self.heard_at = self._clock()
+        return self._give_out(self.session.fill(count), None)
+
+    def _give_out(self, messages: list[Message], size: int | None) -> bool:
+        session = self.session
+        if session.has_seen_control:
+            session.has_seen_control = False
+            self.inbox.put([message for message in messages if not self._is_for_itself(message)])
+            if session.has_control:
+                self._flush_soon()
+        elif messages:
+            self.inbox.put_data(cast("list[Data]", messages), None if session.inflates else size)
+        return not (self.inbox.is_full or session.has_more or session.state is State.CLOSED)
 
     def _is_for_itself(self, message: Message) -> bool:
         if isinstance(message, PongMessage):

@@ -3,41 +3,139 @@
 Invariants:
 
 - Every operation observes a cancellation that is already there, also a native one of asyncio.
-- No more than ``EVERY`` operations in a row go without a turn of the scheduler.
+- No more than ``EVERY`` operations in a row go without a turn of the scheduler, whatever connections they are on.
+
+To ask trio and anyio whether the task is cancelled costs as much as all the rest of an operation. So it is looked up
+where they keep it, in this guarded place; where that is not what it was, each operation asks them in public.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+from weakref import ref
 
 import trio
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+from anyio._backends import _asyncio as anyio_asyncio
+from anyio.lowlevel import RunVar, cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 EVERY: Final = 32
 
+# Whether trio and anyio keep it where they did.
+knows_trio = hasattr(trio.lowlevel.Task, "_cancel_status")
+knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
+    hasattr(anyio_asyncio.CancelScope, name) for name in ("_cancel_called", "_parent_scope", "_shield")
+)
 
-class Pace:
-    """Counts the operations of one connection that did not block."""
+_current_task: Final = trio.lowlevel.current_task
 
-    def __init__(self) -> None:
-        self._asyncio_tasks = not trio.lowlevel.in_trio_run()
-        # The same, without the detour that asks for the event loop at each call.
-        self._if_cancelled = checkpoint_if_cancelled if self._asyncio_tasks else trio.lowlevel.checkpoint_if_cancelled
-        self._count = 0
+
+class Pace(Protocol):
+    """The pace of the operations of one connection."""
+
+    def is_due(self) -> bool:
+        """Count an operation that will not block: whether it has to ``observe`` before it does anything."""
+        ...
 
     async def observe(self) -> None:
         """Raise if the task is cancelled; let the scheduler run when it is time."""
-        self._count += 1
-        if self._count >= EVERY:
-            self._count = 0
+        ...
+
+
+class _Count:
+    """The operations that may still skip a turn of the scheduler, on all connections of an event loop together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = EVERY
+
+
+_count: Final[RunVar[_Count]] = RunVar("_count")
+
+
+def _count_here() -> _Count:
+    try:
+        return _count.get()
+    except LookupError:
+        count = _Count()
+        _count.set(count)
+        return count
+
+
+class TrioPace:
+    """On trio, where the task knows the state of its cancellation."""
+
+    def __init__(self) -> None:
+        self._count = _count_here()
+
+    def is_due(self) -> bool:
+        self._count.left -= 1
+        if self._count.left <= 0 or not knows_trio:
+            return True
+        return _current_task()._cancel_status.effectively_cancelled  # pyright: ignore[reportPrivateUsage]
+
+    async def observe(self) -> None:
+        if self._count.left <= 0:
+            self._count.left = EVERY
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+
+class AsyncioPace:
+    """On asyncio, where a task is cancelled natively, or by the cancel scopes of anyio that it is in."""
+
+    def __init__(self) -> None:
+        self._count = _count_here()
+        # The task that was last seen here, and where anyio keeps its scopes.
+        self._task: ref[asyncio.Task[object]] | None = None
+        self._state: anyio_asyncio.TaskState | None = None
+
+    def is_due(self) -> bool:
+        self._count.left -= 1
+        if self._count.left <= 0 or not knows_anyio:
+            return True
+        task = asyncio.current_task()
+        if self._state is None or self._task is None or self._task() is not task:
+            # A task that is in no scope yet may be in one later: it is asked about each time.
+            self._state = None if task is None else _state_of(task)
+            if self._state is None:
+                return True
+            assert task is not None
+            self._task = ref(task)
+        if _must_cancel(task):
+            return True
+        scope = self._state.cancel_scope
+        while scope is not None:
+            if scope._cancel_called:  # pyright: ignore[reportPrivateUsage]
+                return True
+            if scope._shield:  # pyright: ignore[reportPrivateUsage]
+                return False
+            scope = scope._parent_scope  # pyright: ignore[reportPrivateUsage]
+        return False
+
+    async def observe(self) -> None:
+        if self._count.left <= 0:
+            self._count.left = EVERY
             await checkpoint()
             return
-        await self._if_cancelled()
-        if self._asyncio_tasks and _must_cancel():
+        await checkpoint_if_cancelled()
+        if _must_cancel(asyncio.current_task()):
             # task.cancel() was called by the task itself, and is to be raised at its next suspension: this one.
             await cancel_shielded_checkpoint()
 
 
-def _must_cancel() -> bool:
-    return bool(getattr(asyncio.current_task(), "_must_cancel", False))
+def pace_here() -> Pace:
+    """A pace for the event loop that runs."""
+    return TrioPace() if trio.lowlevel.in_trio_run() else AsyncioPace()
+
+
+def _state_of(task: asyncio.Task[object]) -> anyio_asyncio.TaskState | None:
+    states: Mapping[asyncio.Task[Any], anyio_asyncio.TaskState] = anyio_asyncio._task_states  # pyright: ignore
+    return states.get(task)
+
+
+def _must_cancel(task: asyncio.Task[object] | None) -> bool:
+    return getattr(task, "_must_cancel", False)

@@ -10,25 +10,26 @@ from __future__ import annotations
 
 from collections import deque
 
-from anyio import Event
+from ._waiting import NewWaiter, Waiter
 
 
 class Turn:
     """At most one task has it."""
 
-    def __init__(self) -> None:
-        self._taken = False
-        self._waiting: deque[Event] = deque()
+    def __init__(self, new_waiter: NewWaiter) -> None:
+        self.is_taken = False
+        self._new_waiter = new_waiter
+        self._waiting: deque[Waiter] = deque()
 
     async def take(self, *, first: bool = False) -> None:
         """Wait for the turn, behind all who wait already or, with ``first``, in front of them.
 
         Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
         """
-        if not self._taken:
-            self._taken = True
+        if not self.is_taken:
+            self.is_taken = True
             return
-        given = Event()
+        given = self._new_waiter()
         if first:
             self._waiting.appendleft(given)
         else:
@@ -36,15 +37,15 @@ class Turn:
         try:
             await given.wait()
         except BaseException:
-            if given.is_set():
-                self.give_back()
-            else:
+            if given in self._waiting:
                 self._waiting.remove(given)
+            else:
+                self.give_back()
             raise
 
     def give_back(self) -> None:
         """Hand the turn to the first who waits."""
         if self._waiting:
-            self._waiting.popleft().set()
+            self._waiting.popleft().wake()
         else:
-            self._taken = False
+            self.is_taken = False

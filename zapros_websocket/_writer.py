@@ -11,14 +11,19 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from anyio import CancelScope
 
 from ._errors import ConnectionClosed
 from ._pace import Pace
+from ._protocol import frames
 from ._protocol.session import Session
 from ._streams.base import ByteStream, EagerStream
 from ._turn import Turn
+
+# Bytes of a message that is not encoded before it is known that some of it can be written.
+_LARGE: Final = 16 * 1024
 
 
 class WriteStoppedError(Exception):
@@ -37,6 +42,7 @@ class Writer:
         stream: ByteStream,
         session: Session,
         pace: Pace,
+        turn: Turn,
         *,
         broken: Callable[[], None],
         failed: Callable[[Exception], None],
@@ -44,12 +50,37 @@ class Writer:
         self.is_over = False
         self._stream = stream
         self._eager = stream if isinstance(stream, EagerStream) else None
+        self._sender = None if self._eager is None else self._eager.sender
         self._session = session
         self._pace = pace
         self._broken = broken
         self._failed = failed
-        self._turn = Turn()
+        self._turn = turn
         self._writing: CancelScope | None = None
+        # What ``send_now`` has begun, and how that failed.
+        self._rest: memoryview | None = None
+        self._error: Exception | None = None
+
+    def send_now(self, opcode: int, payload: bytes | memoryview) -> bool:
+        """Write a message if that can be done at once, whole; if not, ``write`` it in the same step."""
+        session = self._session
+        if self._eager is None or self._sender is None or self._turn.is_taken or self.is_over or not session.is_simple:
+            return False
+        if len(payload) >= _LARGE and not self._eager.is_writable():
+            return False
+        # Without compression a frame depends on nothing but its message, so it may be thrown away again.
+        frame = frames.encode(opcode, payload)
+        try:
+            sent = self._sender(frame)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._error = error
+            return False
+        if sent == len(frame):
+            return True
+        self._rest = memoryview(frame)[sent:]
+        return False
 
     async def write(self, encode: Callable[[], bytes], *, first: bool = False) -> Exception | None:
         """Wait for the turn and for the wire, and write; return what kept it from being written whole.
@@ -76,10 +107,15 @@ class Writer:
     async def _write(self, encode: Callable[[], bytes]) -> Exception | None:
         if self.is_over:
             return WriteStoppedError()
-        begun = False
         left: bytes | memoryview = b""
+        begun = False
         try:
-            if self._eager is not None and self._eager.is_writable():
+            if self._error is not None:
+                raise self._error
+            if self._rest is not None:
+                left, self._rest = self._rest, None
+                begun = True
+            elif self._eager is not None and self._eager.is_writable():
                 await self._pace.observe()
                 frame = encode()
                 begun = True

@@ -14,7 +14,7 @@ from wsproto.events import TextMessage as WsprotoText
 from tests.memory import MemoryServer
 from zapros_websocket import AsyncBaseWebSocket, ConnectionClosed, TextMessage, aconnect_ws, open_ws
 from zapros_websocket._connection import AsyncWebSocket
-from zapros_websocket._link import Link
+from zapros_websocket._protocol.session import Session
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_a_bug_in_the_tasks_of_a_connection_cancels_the_block_and_comes_ou
     async with anyio.create_task_group() as tasks:
         with pytest.raises(Bug):
             async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-                monkeypatch.setattr(Link, "_take_in", fail)
+                monkeypatch.setattr(Session, "receive", fail)
                 tasks.start_soon(server.peer.write, b"x")
                 await ws.recv()
     assert server.stream.is_closed

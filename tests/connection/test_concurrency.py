@@ -9,8 +9,7 @@ from wsproto.events import BytesMessage, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, aconnect_ws
-from zapros_websocket._pace import Pace
+from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, _pace, aconnect_ws
 
 pytestmark = pytest.mark.anyio
 
@@ -181,14 +180,16 @@ async def test_a_message_that_another_takes_during_a_turn_of_the_scheduler_is_wa
     async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         await server.peer.send(WsprotoText("taken"))
         await anyio.wait_all_tasks_blocked()
-        observe = Pace.observe
+        pace = type(_pace.pace_here())
+        observe = pace.observe
 
-        async def observe_while_another_takes(pace: Pace) -> None:
-            monkeypatch.setattr(Pace, "observe", observe)
+        async def observe_while_another_takes(self: _pace.Pace) -> None:
+            monkeypatch.setattr(pace, "observe", observe)
             assert await ws.recv() == TextMessage("taken")
             await server.peer.send(WsprotoText("next"))
 
-        monkeypatch.setattr(Pace, "observe", observe_while_another_takes)
+        monkeypatch.setattr(pace, "is_due", lambda self: True)
+        monkeypatch.setattr(pace, "observe", observe_while_another_takes)
         assert await ws.recv() == TextMessage("next")
 
 

@@ -50,7 +50,7 @@ def _mask(payload: bytes | memoryview, key: bytes) -> bytes:
     return masked.to_bytes(length, "little")
 
 
-def span(buffer: bytes | bytearray, start: int) -> tuple[int, int] | None:
+def span(buffer: bytes | bytearray | memoryview, start: int) -> tuple[int, int] | None:
     """The lengths of the header and of the payload of the frame at ``start``; None while the header is incomplete."""
     available = len(buffer) - start
     if available < 2:
@@ -68,7 +68,7 @@ def span(buffer: bytes | bytearray, start: int) -> tuple[int, int] | None:
 
 
 def read_messages(
-    buffer: bytes | bytearray, start: int, limit: int, deflate: Deflate | None, messages: list[Message]
+    buffer: bytes | bytearray | memoryview, start: int, limit: int, deflate: Deflate | None, messages: list[Message]
 ) -> tuple[int, int, CloseMessage | None]:
     """Append the messages that stand at ``start``, one behind the other, to ``messages``.
 
@@ -98,19 +98,28 @@ def read_messages(
         if stop > end:
             return start, stop, None
         payload = buffer[body:stop] if isinstance(buffer, bytes) else bytes(memoryview(buffer)[body:stop])
-        if first & _COMPRESSED:
-            assert deflate is not None
-            inflated = deflate.inflate(payload, limit, final=True)
-            if isinstance(inflated, CloseMessage):
-                return start, 0, inflated
-            payload = inflated
-        if first & BINARY:
-            messages.append(BinaryMessage(payload))
-        else:
-            try:
-                messages.append(TextMessage(payload.decode()))
-            except UnicodeDecodeError as error:
-                # Judged here and not by wsproto, because the window of the inflater has moved on.
-                return start, 0, CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, f"invalid text: {error}")
+        received = message(first, payload, limit, deflate)
+        if isinstance(received, CloseMessage):
+            return start, 0, received
+        messages.append(received)
         start = stop
     return start, start + 2, None
+
+
+def message(
+    first: int, payload: bytes, limit: int, deflate: Deflate | None
+) -> TextMessage | BinaryMessage | CloseMessage:
+    """The message that an accepted frame stands for, by its ``first`` byte; or the failure that it is."""
+    if first & _COMPRESSED:
+        assert deflate is not None
+        inflated = deflate.inflate(payload, limit, final=True)
+        if isinstance(inflated, CloseMessage):
+            return inflated
+        payload = inflated
+    if first & BINARY:
+        return BinaryMessage(payload)
+    try:
+        return TextMessage(payload.decode())
+    except UnicodeDecodeError as error:
+        # Judged here and not by wsproto, because the window of the inflater has moved on.
+        return CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, f"invalid text: {error}")

@@ -30,6 +30,7 @@ from wsproto.events import TextMessage as WsprotoText
 
 from . import frames
 from .fragments import Fragments
+from .large import LARGE, LargeFrame
 from .messages import (
     MAX_CONTROL_PAYLOAD,
     BinaryMessage,
@@ -81,6 +82,7 @@ class Session:
         self._buffer = bytearray()
         self._needed = 0
         self.has_more = False
+        self._large: LargeFrame | None = None
         # How many bytes of a frame wsproto still waits for, and whether it is in the middle of a message.
         self._frame_left = 0
         self._assembling = False
@@ -90,24 +92,55 @@ class Session:
         self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)
         self._close_pending = False
         self._received_code = 0
+        # Whether ``take_control`` has something to write.
+        self.has_control = False
+        # Whether control messages were received; whoever looks at it puts it back.
+        self.has_seen_control = False
+        # Whether messages can be larger than what was received of them.
+        self.inflates = deflate is not None
+        self._compresses = deflate is not None and deflate.compresses
+        # Whether a message that is sent now is one frame by itself, which depends on nothing else.
+        self.is_simple = not self._compresses
 
     # What comes in
 
-    def receive(self, data: bytes) -> list[Message]:
+    def receive(self, data: bytes | memoryview) -> list[Message]:
         """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is.
 
         While it ``has_more`` to parse, call it again, with no data.
         """
         messages: list[Message] = []
+        if self._large is not None:
+            data = memoryview(data)
+            data = data[self._large.put(data) :]
+            self._finish_large(messages)
+            if not data:
+                return messages
         if self._buffer:
             self._buffer += data
             if len(self._buffer) >= self._needed:
-                del self._buffer[: self._parse(self._buffer, messages)]
+                parsed = self._parse(self._buffer, messages)
+                if not self._begin_large(self._buffer, parsed):
+                    del self._buffer[:parsed]
         else:
-            self._buffer += memoryview(data)[self._parse(data, messages) :]
+            parsed = self._parse(data, messages)
+            if parsed < len(data) and not self._begin_large(data, parsed):
+                self._buffer += memoryview(data)[parsed:]
         if self.state is State.CLOSED:
             self._buffer.clear()
             self.has_more = False
+        return messages
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes of the stream may be written, followed by ``fill``, instead of ``receive``."""
+        return None if self._large is None else self._large.room()
+
+    def fill(self, count: int) -> list[Message]:
+        """The message that the ``count`` bytes complete which were written into the ``room``, if they do."""
+        assert self._large is not None
+        self._large.fill(count)
+        messages: list[Message] = []
+        self._finish_large(messages)
         return messages
 
     def end(self, reason: str) -> None:
@@ -134,7 +167,8 @@ class Session:
         if opcode == PONG:
             return self._wsproto.send(Pong(bytes(payload)))
         # An empty message gains nothing, and zlib does not flush twice without input in between.
-        if self._deflate is not None and self._deflate.compresses and payload:
+        if self._compresses and payload:
+            assert self._deflate is not None
             return frames.encode(opcode, self._deflate.compress(payload), compressed=True)
         return frames.encode(opcode, payload)
 
@@ -142,23 +176,21 @@ class Session:
         """Have a ping written with the next control frames."""
         if self.state is State.OPEN:
             self._ping = payload
+            self._settle()
 
     def close(self, message: CloseMessage) -> None:
         """Start the closing handshake (section 7.1.2); nothing unless OPEN."""
         if self.state is State.OPEN:
             self._to_send(message)
             self.state = State.CLOSING
-
-    @property
-    def has_control(self) -> bool:
-        """Whether ``take_control`` has something to write."""
-        return self._close_pending or self._ping is not None or bool(self._pongs)
+            self._settle()
 
     def take_control(self) -> bytes:
         """The control frames that must be written now."""
         if self._close_pending:
             assert self.sent is not None
             self._close_pending = False
+            self._settle()
             # wsproto takes the number 1005 for 1000, and None for a frame without a code.
             code = None if self.sent.code == CloseCode.NO_STATUS else self.sent.code
             return self._wsproto.send(CloseConnection(code=code, reason=self.sent.reason))  # type: ignore[arg-type]
@@ -179,7 +211,35 @@ class Session:
 
     # How it is done
 
-    def _parse(self, buffer: bytes | bytearray, messages: list[Message]) -> int:
+    def _settle(self) -> None:
+        self.has_control = self._close_pending or self._ping is not None or bool(self._pongs)
+        self.is_simple = self.state is State.OPEN and not self.has_control and not self._compresses
+
+    def _begin_large(self, buffer: bytes | bytearray | memoryview, position: int) -> bool:
+        """Whether the incomplete frame at ``position`` is so large that the rest is received to where it stays."""
+        if self._needed < LARGE or self.state is State.CLOSED or self._frame_left or self._assembling:
+            return False
+        span = frames.span(buffer, position)
+        assert span is not None
+        header, length = span
+        self._large = LargeFrame(buffer[position], length)
+        with memoryview(buffer) as view, view[position + header :] as payload:
+            self._large.put(payload)
+        self._buffer.clear()
+        self._needed = 0
+        return True
+
+    def _finish_large(self, messages: list[Message]) -> None:
+        if self._large is not None and not self._large.missing:
+            first, payload = self._large.first, self._large.payload()
+            self._large = None
+            message = frames.message(first, payload, self._limit, self._deflate)
+            if isinstance(message, CloseMessage):
+                self._fail(message)
+            else:
+                messages.append(message)
+
+    def _parse(self, buffer: bytes | bytearray | memoryview, messages: list[Message]) -> int:
         """Parse what is complete, and return how far that was."""
         position = 0
         frames_left = _FRAMES_A_CALL
@@ -250,18 +310,23 @@ class Session:
                 self._data = bytearray()
         elif isinstance(event, Ping):
             messages.append(PingMessage(bytes(event.payload)))
+            self.has_seen_control = True
             if self.state is State.OPEN:
                 self._pongs.append(bytes(event.payload))
+                self._settle()
         elif isinstance(event, Pong):
             messages.append(PongMessage(bytes(event.payload)))
+            self.has_seen_control = True
         else:
             assert isinstance(event, CloseConnection)
             # A failure to parse looks like a close of the peer, but for the state that it leaves.
             if self._wsproto.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
                 self.received = CloseMessage(self._received_code or int(event.code), event.reason)
                 messages.append(self.received)
+                self.has_seen_control = True
                 self._to_send(self.received)
                 self.state = State.CLOSED
+                self._settle()
             else:
                 failure = self._fragments.failure
                 self._fail(failure or CloseMessage(int(event.code), event.reason))
@@ -274,6 +339,8 @@ class Session:
         else:
             self._to_send(failure)
         self.state = State.CLOSED
+        self._large = None
+        self._settle()
 
     def _to_send(self, message: CloseMessage) -> None:
         self._forget_pings()
@@ -284,3 +351,4 @@ class Session:
     def _forget_pings(self) -> None:
         self._ping = None
         self._pongs.clear()
+        self._settle()

@@ -22,6 +22,8 @@ from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from zapros.websocket import ConnectionClosed as ApplicationClosed
 
+from .base import Sink, pump
+
 _ABNORMAL: Final = 1006
 _NO_STATUS: Final = 1005
 _CLOSE: Final = b"\x88"
@@ -87,6 +89,10 @@ class AsgiStream:
         if isinstance(data, (bytes, bytearray)):
             return self._server.send(BytesMessage(data=bytes(data)))
         raise RuntimeError("the ASGI application sent a websocket.send event with neither text nor bytes")
+
+    async def pump(self, sink: Sink) -> None:
+        """Receive until ``sink`` wants no more."""
+        await pump(self, sink)
 
     async def wait_writable(self) -> None:
         """The queue to the application always takes a message."""

@@ -11,9 +11,26 @@ Invariants of every stream:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol, runtime_checkable
 
 READ_SIZE = 64 * 1024
+
+
+class Sink(Protocol):
+    """Who takes in what a stream brings, at once and without waiting."""
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """Take ``data``, which may change afterwards; none at the end of the stream. Whether to go on receiving."""
+        ...
+
+    def room(self) -> memoryview | None:
+        """Where the next bytes may be written, instead of giving them to ``take``; never without a byte of room."""
+        ...
+
+    def fill(self, count: int) -> bool:
+        """So many bytes, and at least one, were written into the ``room``. Whether to go on receiving."""
+        ...
 
 
 class ByteStream(Protocol):
@@ -24,6 +41,10 @@ class ByteStream(Protocol):
 
     async def receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream."""
+        ...
+
+    async def pump(self, sink: Sink) -> None:
+        """Receive, and give what comes to ``sink`` until that wants no more. Cancelling it loses no bytes."""
         ...
 
     async def wait_writable(self) -> None:
@@ -43,6 +64,11 @@ class ByteStream(Protocol):
 class EagerStream(ByteStream, Protocol):
     """A stream that can also write without waiting."""
 
+    @property
+    def sender(self) -> Callable[[bytes], int] | None:
+        """What writes some bytes at once, or raises BlockingIOError with none written; None where that is not known."""
+        ...
+
     def is_writable(self) -> bool:
         """Whether ``send_now`` can write at least one byte."""
         ...
@@ -50,3 +76,9 @@ class EagerStream(ByteStream, Protocol):
     def send_now(self, data: bytes) -> bytes | memoryview:
         """Write what can be written at once, and return what is left for ``send_all``."""
         ...
+
+
+async def pump(stream: ByteStream, sink: Sink) -> None:
+    """``ByteStream.pump`` by way of ``ByteStream.receive``."""
+    while sink.take(await stream.receive()):
+        pass

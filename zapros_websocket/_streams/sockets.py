@@ -13,18 +13,22 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import selectors
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from functools import cache
 from itertools import zip_longest
 from typing import ClassVar, Final, Literal, TypeVar, cast
 from weakref import WeakSet
 
 import anyio
+import trio
 import zapros
 from anyio import Event, create_task_group, fail_after, getaddrinfo, move_on_after, notify_closing
 from anyio import wait_readable as until_readable
@@ -34,7 +38,7 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSAttribute, TLSStream
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
-from .base import READ_SIZE
+from .base import READ_SIZE, Sink, pump
 
 # Seconds between two connection attempts (RFC 8305, section 5).
 ATTEMPT_DELAY: Final = 0.25
@@ -52,6 +56,19 @@ _T = TypeVar("_T")
 Alpn = Literal["http/1.1", "h2"]
 Address = tuple[str, int] | tuple[str, int, int, int]
 AddressInfo = tuple[int, int, int, str, Address]
+
+
+# Bytes of a receive buffer, and the most that TLS gives out at once (RFC 8446, section 5.1).
+_BUFFER_SIZE: Final = 256 * 1024
+_RECORD: Final = 16 * 1024
+
+
+class _Next(Enum):
+    """What to do after a read: again, once there is something, or nothing more."""
+
+    GO_ON = auto()
+    WAIT = auto()
+    STOP = auto()
 
 
 class SocketTransport(AsyncBaseTransport):
@@ -110,8 +127,10 @@ class SocketStream(AsyncBaseNetworkStream):
         self._ssl_context = ssl_context
         # TLS inside the TLS of a proxy stands on this stream, and in its place.
         self._inner: TLSStream | None = None
-        self._heard = Event()
+        # Set by a sender that waits for the reader to take part in a handshake of TLS.
+        self._heard: Event | None = None
         self._reads_in_a_row = 0
+        self._pumping: asyncio.Future[None] | None = None
         self._writable = _Selector()
         self._writable.register(sock, selectors.EVENT_WRITE)
 
@@ -137,6 +156,8 @@ class SocketStream(AsyncBaseNetworkStream):
             return
         notify_closing(self._socket)
         self._writable.close()
+        if self._pumping is not None and not self._pumping.done():
+            self._pumping.set_exception(anyio.ClosedResourceError())
         if isinstance(self._socket, ssl.SSLSocket):
             # A word of farewell, if the socket takes it: nobody waits for the answer.
             with suppress(OSError, ValueError):
@@ -187,6 +208,27 @@ class SocketStream(AsyncBaseNetworkStream):
         """Wait for some bytes; none at the end of the stream."""
         return await (self._receive(READ_SIZE) if self._inner is None else self.read(READ_SIZE))
 
+    async def pump(self, sink: Sink) -> None:
+        """Receive until ``sink`` wants no more. Cancelling it loses nothing."""
+        if self._inner is not None:
+            await pump(self, sink)
+            return
+        receive = self._receiver(sink)
+        while True:
+            try:
+                if trio.lowlevel.in_trio_run():
+                    await self._pump_on_trio(receive)
+                else:
+                    await self._pump_on_asyncio(receive, sink)
+                return
+            except ssl.SSLWantWriteError:
+                await until_writable(self._socket)
+
+    @property
+    def sender(self) -> Callable[[bytes], int] | None:
+        """``send`` of a plain socket; what TLS does not write it has encrypted all the same."""
+        return None if self._inner is not None or isinstance(self._socket, ssl.SSLSocket) else self._socket.send
+
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
         return self._inner is None and self._socket.fileno() >= 0 and bool(self._writable.select(0))
@@ -214,6 +256,87 @@ class SocketStream(AsyncBaseNetworkStream):
 
     # How it is done
 
+    def _receiver(self, sink: Sink) -> Callable[[], _Next]:
+        """What receives once and without waiting, and says what to do next."""
+        buffer = _buffer_here()
+        socket_ = self._socket
+        pending = socket_.pending if isinstance(socket_, ssl.SSLSocket) else None
+
+        def receive() -> _Next:
+            room = sink.room()
+            into = buffer if room is None else room
+            try:
+                count = socket_.recv_into(into)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return _Next.WAIT
+            finally:
+                if self._heard is not None:
+                    self._heard.set()
+            if not (sink.take(buffer[:count]) if room is None or not count else sink.fill(count)):
+                return _Next.STOP
+            # A read that brought less than it could has taken all that was there.
+            most = len(into) if pending is None else _RECORD
+            return _Next.WAIT if count < most and not (pending and pending()) else _Next.GO_ON
+
+        return receive
+
+    async def _pump_on_trio(self, receive: Callable[[], _Next]) -> None:
+        in_a_row = 0
+        while (after := receive()) is not _Next.STOP:
+            if after is _Next.WAIT:
+                in_a_row = 0
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
+            in_a_row += 1
+            if in_a_row >= _READS_IN_A_ROW:
+                # A stream that never runs dry: let others have their turn.
+                in_a_row = 0
+                await trio.lowlevel.checkpoint()
+
+    async def _pump_on_asyncio(self, receive: Callable[[], _Next], sink: Sink) -> None:
+        # The event loop calls back, instead of waking a task up that would have to ask it again each time.
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        again: asyncio.Handle | None = None
+
+        def on_readable() -> None:
+            nonlocal again
+            try:
+                for _ in range(_READS_IN_A_ROW):
+                    after = receive()
+                    if after is _Next.WAIT:
+                        return
+                    if after is _Next.STOP:
+                        over.set_result(None)
+                        break
+                else:
+                    # There is more, and nobody will call back for what TLS has decrypted already.
+                    again = loop.call_soon(on_readable)
+                    return
+            except Exception as error:
+                over.set_exception(error)
+            loop.remove_reader(self._socket)
+
+        on_readable()
+        if over.done():
+            over.result()
+            return
+        try:
+            loop.add_reader(self._socket, on_readable)
+        except NotImplementedError:
+            # The event loop of Windows that knows no readiness: anyio helps it out.
+            await pump(self, sink)
+            return
+        self._pumping = over
+        try:
+            await over
+        finally:
+            self._pumping = None
+            if again is not None:
+                again.cancel()
+            if self._socket.fileno() >= 0:
+                loop.remove_reader(self._socket)
+
     async def _receive(self, max_bytes: int) -> bytes:
         self._reads_in_a_row += 1
         if self._reads_in_a_row >= _READS_IN_A_ROW:
@@ -233,6 +356,7 @@ class SocketStream(AsyncBaseNetworkStream):
                 # The server shakes hands anew in the middle of it all: whoever reads takes part in that.
                 self._heard = Event()
                 await self._heard.wait()
+                self._heard = None
 
     async def _when_ready(self, operation: Callable[[], _T]) -> _T:
         while True:
@@ -244,7 +368,8 @@ class SocketStream(AsyncBaseNetworkStream):
             except ssl.SSLWantWriteError:
                 await until_writable(self._socket)
             finally:
-                self._heard.set()
+                if self._heard is not None:
+                    self._heard.set()
 
 
 class Underneath(AnyioByteStream):
@@ -336,6 +461,17 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
         raise (zapros.SSLError if on_error is zapros.ConnectionError else on_error)(f"TLS failed: {error}") from error
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.BusyResourceError) as error:
         raise on_error(str(error) or type(error).__name__) from error
+
+
+def _buffer_here() -> memoryview:
+    # One for all sockets of a thread: what was received is taken in before anything else can happen.
+    buffer: memoryview | None = getattr(_buffers, "buffer", None)
+    if buffer is None:
+        buffer = _buffers.buffer = memoryview(bytearray(_BUFFER_SIZE))
+    return buffer
+
+
+_buffers: Final = threading.local()
 
 
 @cache

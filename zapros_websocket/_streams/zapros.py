@@ -16,7 +16,7 @@ import trio
 from anyio import CancelScope, move_on_after
 from zapros import AsyncBaseNetworkStream, AsyncIOStream, TrioStream
 
-from .base import READ_SIZE
+from .base import READ_SIZE, Sink, pump
 
 # Below what one flush takes, less what TLS adds.
 _PIECE: Final = 32 * 1024
@@ -43,6 +43,10 @@ class ZaprosStream:
             if arrived := _arrived_before(self._stream):
                 return arrived
             raise
+
+    async def pump(self, sink: Sink) -> None:
+        """Receive until ``sink`` wants no more."""
+        await pump(self, sink)
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte, on trio; asyncio buffers the first byte of any write at once."""

@@ -1,0 +1,68 @@
+"""One task waits, and another wakes it: the least that an event loop can do for that.
+
+Invariant: the wake-up carries nothing. Who is cancelled in the moment in which it is woken has lost nothing, and passes
+on what it was woken for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import trio
+
+
+class Waiter(Protocol):
+    """A single wait of a single task."""
+
+    async def wait(self) -> None:
+        """Wait for ``wake``; in the same step in which the waiter is made. Cancelling it has no effect on others."""
+
+    def wake(self) -> None:
+        """Let ``wait`` return; more than once has no effect."""
+
+
+NewWaiter: TypeAlias = Callable[[], Waiter]
+
+
+class TrioWaiter:
+    """On trio: the task is rescheduled, and nothing else."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    async def wait(self) -> None:
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def wake(self) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class AsyncioWaiter:
+    """On asyncio: a future without a result."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> None:
+        await self._future
+
+    def wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+def new_waiter_here() -> NewWaiter:
+    """What makes a waiter on the event loop that runs."""
+    return TrioWaiter if trio.lowlevel.in_trio_run() else AsyncioWaiter
