@@ -60,6 +60,7 @@ AddressInfo = tuple[int, int, int, str, Address]
 
 # Bytes of a receive buffer, and the most that TLS gives out at once (RFC 8446, section 5.1).
 _BUFFER_SIZE: Final = 256 * 1024
+_KEPT_SIZE: Final = 2 * 1024 * 1024
 _RECORD: Final = 16 * 1024
 
 
@@ -265,17 +266,19 @@ class SocketStream(AsyncBaseNetworkStream):
         def receive() -> _Next:
             room = sink.room()
             into = buffer if room is None else room
+            most = len(into) if pending is None else _RECORD
             try:
                 count = socket_.recv_into(into)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return _Next.WAIT
             finally:
+                if room is not None:
+                    room.release()
                 if self._heard is not None:
                     self._heard.set()
             if not (sink.take(buffer[:count]) if room is None or not count else sink.fill(count)):
                 return _Next.STOP
             # A read that brought less than it could has taken all that was there.
-            most = len(into) if pending is None else _RECORD
             return _Next.WAIT if count < most and not (pending and pending()) else _Next.GO_ON
 
         return receive
@@ -301,6 +304,8 @@ class SocketStream(AsyncBaseNetworkStream):
 
         def on_readable() -> None:
             nonlocal again
+            if over.done():
+                return
             try:
                 for _ in range(_READS_IN_A_ROW):
                     after = receive()
@@ -468,6 +473,9 @@ def _buffer_here() -> memoryview:
     buffer: memoryview | None = getattr(_buffers, "buffer", None)
     if buffer is None:
         buffer = _buffers.buffer = memoryview(bytearray(_BUFFER_SIZE))
+        # The allocator of glibc gives free memory back to the system beyond a threshold, and has to get it again for
+        # the next message. It raises the threshold to twice the largest block that it has ever seen come and go.
+        del bytearray(_KEPT_SIZE)[:]
     return buffer
 
 
