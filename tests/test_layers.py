@@ -25,20 +25,24 @@ LAYERS: dict[str, set[str]] = {
     "_link": {"anyio", "trio"},
     "_writer": {"anyio"},
     "_keepalive": {"anyio"},
-    "_turn": {"anyio"},
+    "_turn": set(),
     "_pace": {"anyio", "trio"},
     "_pings": {"anyio"},
     "_inbox": {"anyio"},
+    "_waiting": {"trio"},
     "_errors": {"zapros"},
     "_streams.asgi": {"anyio", "wsproto", "zapros"},
-    "_streams.sockets": {"anyio", "zapros"},
+    "_streams.sockets": {"anyio", "trio", "zapros"},
     "_streams.zapros": {"anyio", "trio", "zapros"},
     "_streams.base": set(),
     "_streams.__init__": set(),
     "_protocol.session": {"wsproto"},
     "_protocol.fragments": {"wsproto"},
     "_protocol.outgoing": set(),
+    "_protocol.large": set(),
     "_protocol.frames": set(),
+    "_protocol.pure": set(),
+    "_protocol._speedups": set(),
     "_protocol.deflate": set(),
     "_protocol.handshake": {"wsproto"},
     "_protocol.options": set(),
@@ -50,7 +54,9 @@ NO_IO = {"asyncio", "socket", "ssl", "selectors", "threading", "time", "anyio", 
 
 
 def modules() -> dict[str, Path]:
-    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    """All modules; the one in C by its stub."""
+    paths = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
 
 
 def imports(name: str, path: Path) -> set[str]:

@@ -17,7 +17,7 @@ from anyio import CancelScope
 
 from ._errors import ConnectionClosed
 from ._pace import Pace
-from ._protocol import frames
+from ._protocol.frames import encode
 from ._protocol.session import Session
 from ._streams.base import ByteStream, EagerStream
 from ._turn import Turn
@@ -69,7 +69,7 @@ class Writer:
         if len(payload) >= _LARGE and not self._eager.is_writable():
             return False
         # Without compression a frame depends on nothing but its message, so it may be thrown away again.
-        frame = frames.encode(opcode, payload)
+        frame = encode(opcode, payload)
         try:
             sent = self._sender(frame)
         except BlockingIOError:

@@ -8,7 +8,15 @@ Invariant: memory is taken up as the payload arrives, and not as its header decl
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from .messages import BinaryMessage, CloseMessage, TextMessage, not_utf8
+
+if TYPE_CHECKING:
+    from .deflate import Deflate
+
+_COMPRESSED: Final = 0x40
+_TEXT: Final = 0x01
 
 # Bytes of payload from which it is worth it.
 LARGE: Final = 32 * 1024
@@ -57,3 +65,21 @@ class LargeFrame:
         """The whole of it."""
         self._view.release()
         return self._bytes.getvalue()
+
+
+def message_of(
+    first: int, payload: bytes, limit: int, deflate: Deflate | None
+) -> TextMessage | BinaryMessage | CloseMessage:
+    """The message that a frame stands for, by its ``first`` byte and its payload; or the failure that it is."""
+    if first & _COMPRESSED:
+        assert deflate is not None
+        inflated = deflate.inflate(payload, limit, final=True)
+        if isinstance(inflated, CloseMessage):
+            return inflated
+        payload = inflated
+    if not first & _TEXT:
+        return BinaryMessage(payload)
+    try:
+        return TextMessage(payload.decode())
+    except UnicodeDecodeError as error:
+        return not_utf8(error)

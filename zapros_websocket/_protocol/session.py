@@ -28,9 +28,9 @@ from wsproto.connection import CLIENT, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
-from . import frames
 from .fragments import Fragments
-from .large import LARGE, LargeFrame
+from .frames import encode, read_messages, span
+from .large import LARGE, LargeFrame, message_of
 from .messages import (
     MAX_CONTROL_PAYLOAD,
     BinaryMessage,
@@ -64,6 +64,11 @@ class State(Enum):
     OPEN = auto()
     CLOSING = auto()
     CLOSED = auto()
+
+
+# To look a member of an enum up takes longer than to compare it.
+_OPEN: Final = State.OPEN
+_CLOSED: Final = State.CLOSED
 
 
 class Session:
@@ -104,10 +109,11 @@ class Session:
 
     # What comes in
 
-    def receive(self, data: bytes | memoryview) -> list[Message]:
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Message]:
         """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is.
 
-        While it ``has_more`` to parse, call it again, with no data.
+        While it ``has_more`` to parse, call it again, with no data. It keeps nothing of ``data``, which the caller
+        may overwrite as soon as it returns.
         """
         messages: list[Message] = []
         if self._large is not None:
@@ -119,14 +125,29 @@ class Session:
         if self._buffer:
             self._buffer += data
             if len(self._buffer) >= self._needed:
-                parsed = self._parse(self._buffer, messages)
+                parsed = self._parse(self._buffer, 0, messages)
                 if not self._begin_large(self._buffer, parsed):
                     del self._buffer[:parsed]
+        elif self._frame_left or self._assembling or self.state is _CLOSED:
+            self._buffer += memoryview(data)[self._parse(data, 0, messages) :]
         else:
-            parsed = self._parse(data, messages)
-            if parsed < len(data) and not self._begin_large(data, parsed):
-                self._buffer += memoryview(data)[parsed:]
-        if self.state is State.CLOSED:
+            # The common case, in as few steps as can be: whole messages and nothing else.
+            stop, needed, failure = read_messages(data, 0, self._limit, self._deflate, messages)
+            if stop == len(data):
+                self.has_more = False
+                return messages
+            if failure is not None:
+                self._fail(failure)
+            elif needed:
+                self._needed = needed - stop
+                self.has_more = False
+                if not self._begin_large(data, stop):
+                    self._buffer += memoryview(data)[stop:]
+            else:
+                stop = self._parse(data, stop, messages)
+                if not self._begin_large(data, stop):
+                    self._buffer += memoryview(data)[stop:]
+        if self.state is _CLOSED:
             self._buffer.clear()
             self.has_more = False
         return messages
@@ -157,8 +178,8 @@ class Session:
 
     def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
         """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN."""
-        assert self.state is State.OPEN
-        frame = self._encode(opcode, payload)
+        assert self.state is _OPEN
+        frame = self._encode(opcode, payload) if self._compresses or opcode >= PING else encode(opcode, payload)
         return self.take_control() + frame if self.has_control else frame
 
     def _encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
@@ -167,10 +188,10 @@ class Session:
         if opcode == PONG:
             return self._wsproto.send(Pong(bytes(payload)))
         # An empty message gains nothing, and zlib does not flush twice without input in between.
-        if self._compresses and payload:
-            assert self._deflate is not None
-            return frames.encode(opcode, self._deflate.compress(payload), compressed=True)
-        return frames.encode(opcode, payload)
+        if not payload:
+            return encode(opcode, payload)
+        assert self._deflate is not None
+        return encode(opcode, self._deflate.compress(payload), compressed=True)
 
     def ping(self, payload: bytes) -> None:
         """Have a ping written with the next control frames."""
@@ -219,9 +240,9 @@ class Session:
         """Whether the incomplete frame at ``position`` is so large that the rest is received to where it stays."""
         if self._needed < LARGE or self.state is State.CLOSED or self._frame_left or self._assembling:
             return False
-        span = frames.span(buffer, position)
-        assert span is not None
-        header, length = span
+        lengths = span(buffer, position)
+        assert lengths is not None
+        header, length = lengths
         self._large = LargeFrame(buffer[position], length)
         with memoryview(buffer) as view, view[position + header :] as payload:
             self._large.put(payload)
@@ -233,15 +254,14 @@ class Session:
         if self._large is not None and not self._large.missing:
             first, payload = self._large.first, self._large.payload()
             self._large = None
-            message = frames.message(first, payload, self._limit, self._deflate)
+            message = message_of(first, payload, self._limit, self._deflate)
             if isinstance(message, CloseMessage):
                 self._fail(message)
             else:
                 messages.append(message)
 
-    def _parse(self, buffer: bytes | bytearray | memoryview, messages: list[Message]) -> int:
-        """Parse what is complete, and return how far that was."""
-        position = 0
+    def _parse(self, buffer: bytes | bytearray | memoryview, position: int, messages: list[Message]) -> int:
+        """Parse what is complete from ``position`` on, and return how far that was."""
         frames_left = _FRAMES_A_CALL
         self.has_more = False
         while self.state is not State.CLOSED:
@@ -252,21 +272,19 @@ class Session:
                     break
                 frames_left -= 1
                 if not self._assembling:
-                    position, needed, failure = frames.read_messages(
-                        buffer, position, self._limit, self._deflate, messages
-                    )
+                    position, needed, failure = read_messages(buffer, position, self._limit, self._deflate, messages)
                     if failure is not None:
                         self._fail(failure)
                         break
                     if needed:
                         self._needed = needed - position
                         break
-                span = frames.span(buffer, position)
-                if span is None:
+                lengths = span(buffer, position)
+                if lengths is None:
                     self._needed = 0
                     break
-                self._frame_left = sum(span)
-                if buffer[position] & _CONTROL and span[1] <= MAX_CONTROL_PAYLOAD:
+                self._frame_left = sum(lengths)
+                if buffer[position] & _CONTROL and lengths[1] <= MAX_CONTROL_PAYLOAD:
                     if len(buffer) - position < self._frame_left:
                         self._needed, self._frame_left = self._frame_left, 0
                         break
