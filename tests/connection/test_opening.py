@@ -363,12 +363,12 @@ async def test_a_compressed_body_is_inflated_no_further_than_it_is_kept(monkeypa
     inflated = 0
 
     class Counting:
-        def __init__(self, *args: int) -> None:
-            self._inflater = decompressobj(*args)
+        def __init__(self, window: int) -> None:
+            self._inflater = decompressobj(window)
 
-        def decompress(self, data: bytes, *args: int) -> bytes:
+        def decompress(self, data: bytes, most: int) -> bytes:
             nonlocal inflated
-            out = self._inflater.decompress(data, *args)
+            out = self._inflater.decompress(data, most)
             inflated += len(out)
             return out
 
