@@ -316,6 +316,26 @@ async def test_the_next_address_is_tried_when_one_fails_or_is_slow(monkeypatch: 
                 sock.close()
 
 
+async def test_an_address_that_the_system_has_no_socket_for_is_one_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, type, proto, fileno)
+
+    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+        both: list[sockets.AddressInfo] = [(socket.AF_INET6, type, 0, "", ("::1", port, 0, 0))]
+        return both if host == "no.socket" else [*both, (socket.AF_INET, type, 0, "", ("127.0.0.1", port))]
+
+    async with Listening(hold) as port:
+        monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+        monkeypatch.setattr(socket, "socket", Socket)
+        stream = await SocketTransport().aconnect("two.addresses", port)
+        await stream.close()
+        with pytest.raises(zapros.ConnectionError, match="not supported"):
+            await SocketTransport().aconnect("no.socket", port)
+
+
 async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -157,7 +157,12 @@ async def open_ws(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
     )
     link, connection = await _open(opening, client, options)
-    task_group.start_soon(link.run_unshielded)
+    try:
+        task_group.start_soon(link.run_unshielded)
+    except BaseException:
+        # A group that takes no more tasks: nobody would ever close what was opened.
+        await link.stream.aclose(grace=0)
+        raise
     return connection
 
 

@@ -253,6 +253,7 @@ class Link:
         if self._keepalive_ping is not None:
             self.pings.forget(self._keepalive_ping)
         self._keepalive_ping = self.pings.new()
+        self.pings.sent(self._keepalive_ping)
         self.session.ping(self._keepalive_ping.payload)
         self._flush_soon()
 

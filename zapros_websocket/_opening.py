@@ -38,6 +38,13 @@ MAX_BODY: Final = 64 * 1024
 # Seconds for the body of an answer that refuses the connection, once its headers are there.
 BODY_TIMEOUT: Final = 2.0
 
+# Seconds for a response to close, once enough of it was read.
+_CLOSE_TIMEOUT: Final = 0.5
+
+# Bytes that are decompressed at once: Zapros inflates what it is given to the end, and four bytes of Zstandard can be
+# 128 KiB.
+_PIECE: Final = 64
+
 # Seconds between a time that runs out beneath and the same time here, which is the last resort.
 MARGIN: Final = 0.05
 
@@ -76,7 +83,9 @@ class Opening:
         # A name that is no sequence of names is refused as it is.
         names = subprotocols if isinstance(subprotocols, str) else tuple(subprotocols or ())
         self._offer = Offer(names, deflate)
-        self._headers = Headers(headers)
+        self._headers = _headers(headers)
+        if not isinstance(context, (Mapping, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the context is a mapping, not {type(context).__name__}")
         self._context = context
         check_headers(self._headers.list())
         check_own_headers(self._headers.list())
@@ -173,6 +182,18 @@ class Opening:
         return agreement if isinstance(agreement, Agreement) else f"the server answered with a 101, but {agreement}"
 
 
+def _headers(given: Mapping[str, str] | Headers | None) -> Headers:
+    if isinstance(given, Headers):
+        return Headers(given)
+    try:
+        pairs = dict(given or {})
+    except (TypeError, ValueError):
+        raise TypeError(f"headers is a mapping of str to str, not {type(given).__name__}") from None
+    # Looked at before Zapros does, which takes every name for a str.
+    check_headers(pairs.items())
+    return Headers(pairs)
+
+
 def _resolve(url: URL | str, base_url: str | None) -> URL:
     try:
         # Also a copy of a URL that was given: the client writes into it.
@@ -196,15 +217,16 @@ def _lines(headers: Headers) -> list[tuple[str, str]]:
 
 async def _with_body(response: Response, deadline: float) -> Response:
     """A response of its own with what comes of the body in a short time, up to 64 KiB."""
-    body = bytearray()
+    raw = bytearray()
 
     async def read() -> None:
         try:
-            async for chunk in response.async_iter_bytes():
-                body.extend(chunk[: MAX_BODY - len(body)])
-                if len(body) >= MAX_BODY:
+            async for chunk in response.async_iter_raw():
+                raw.extend(chunk[: MAX_BODY - len(raw)])
+                if len(raw) >= MAX_BODY:
                     # The chunks end now by themselves: to leave the loop would be to leave a generator behind.
-                    await response.aclose()
+                    with CancelScope(shield=True), move_on_after(_CLOSE_TIMEOUT):
+                        await response.aclose()
         except Exception:
             # Whatever breaks the body off: the answer stands, with what came of it.
             return
@@ -218,10 +240,27 @@ async def _with_body(response: Response, deadline: float) -> Response:
             # A read that is cancelled can leave its socket open; one whose response is closed does not.
             await sleep_until(deadline)
             await response.aclose()
-    headers = [(name, value) for name, value in _lines(response.headers) if name.lower() != "content-encoding"]
-    whole = Response(response.status, headers, content=bytes(body), context=response.context, request=response.request)
+    lines = _lines(response.headers)
+    pieces = (bytes(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE))
+    body = _decompressed(Response(response.status, lines, content=pieces))
+    headers = [(name, value) for name, value in lines if name.lower() != "content-encoding"]
+    whole = Response(response.status, headers, content=body, context=response.context, request=response.request)
     whole.read()
     return whole
+
+
+def _decompressed(response: Response) -> bytes:
+    """The body without its encoding, and no more of it than is kept: a few bytes can stand for gigabytes."""
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk[: MAX_BODY - len(body)]
+            if len(body) >= MAX_BODY:
+                break
+    except Exception:
+        # It was cut off, or it is not what it says: the answer stands, with what could be read of it.
+        return bytes(body)
+    return bytes(body)
 
 
 def _too_late(timeout: float | None) -> HandshakeTimeoutError:

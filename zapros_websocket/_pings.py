@@ -23,11 +23,11 @@ _NUMBER_SIZE: Final = 8
 
 @dataclass(eq=False, slots=True)
 class PingInFlight:
-    """A ping that was sent and not answered. Times are in seconds of ``clock``."""
+    """A ping that was not answered yet. Times are in seconds of ``clock``; the number is 0 until it is sent."""
 
-    number: int
-    payload: bytes
-    sent_at: float
+    number: int = 0
+    payload: bytes = b""
+    sent_at: float = 0.0
     answered: Event = field(default_factory=Event)
     round_trip: float | None = None
 
@@ -43,15 +43,16 @@ class Pings:
         self._in_flight: dict[int, PingInFlight] = {}
 
     def new(self) -> PingInFlight:
-        """Another ping, which is about to be sent."""
-        self._number += 1
-        payload = self._prefix + self._number.to_bytes(_NUMBER_SIZE, "big")
-        ping = self._in_flight[self._number] = PingInFlight(self._number, payload, self._clock())
-        return ping
+        """Another ping, which waits to be sent: it has no number yet, and no pong answers it."""
+        return PingInFlight()
 
     def sent(self, ping: PingInFlight) -> None:
-        """It is sent in this moment, and not when it was made."""
+        """It is sent in this moment: the numbers have the order of the wire, whoever has waited longer."""
+        self._number += 1
+        ping.number = self._number
+        ping.payload = self._prefix + self._number.to_bytes(_NUMBER_SIZE, "big")
         ping.sent_at = self._clock()
+        self._in_flight[ping.number] = ping
 
     def is_answer(self, payload: bytes) -> bool:
         """Whether a pong answers a ping of the library; if so, who waits for it is woken."""

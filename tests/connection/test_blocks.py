@@ -106,6 +106,14 @@ async def test_the_nursery_or_task_group_of_the_caller_owns_the_tasks_of_open_ws
             await use(await open_ws(nursery, "ws://test/", client=server.client))
 
 
+async def test_open_ws_leaves_nothing_open_when_the_group_takes_no_more_tasks(server: MemoryServer) -> None:
+    async with anyio.create_task_group() as over:
+        pass
+    with pytest.raises(RuntimeError):
+        await open_ws(over, "ws://test/", client=server.client)
+    assert server.stream.is_closed
+
+
 async def test_cancelling_the_group_of_open_ws_says_goodbye_and_closes(server: MemoryServer) -> None:
     async with anyio.create_task_group() as tasks:
         ws = await open_ws(tasks, "ws://test/", client=server.client)

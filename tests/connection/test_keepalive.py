@@ -155,6 +155,36 @@ async def test_a_pong_answers_all_pings_before_it(server: MemoryServer) -> None:
             await server.peer.send(Pong(bytes(pings[2].payload)))
 
 
+async def test_a_pong_does_not_answer_a_ping_that_still_waits_for_its_turn() -> None:
+    server = MemoryServer(capacity=100)
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=5, close_timeout=0) as ws:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, bytes(1000))
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(ws.send, bytes(1000))
+            await anyio.wait_all_tasks_blocked()
+            round_trips: list[float] = []
+
+            async def ping() -> None:
+                round_trips.append(await ws.ping())
+
+            tasks.start_soon(ping)
+            # Keepalive wants to ping meanwhile, and goes in front of the message and the ping that wait.
+            await anyio.sleep(6)
+            assert len(await server.peer.receive_message()) == 1000
+            pings = [await server.peer.receive()]
+            assert isinstance(pings[0], Ping)
+            await server.peer.send(Pong(bytes(pings[0].payload)))
+            assert len(await server.peer.receive_message()) == 1000
+            pings.append(await server.peer.receive())
+            assert isinstance(pings[1], Ping)
+            await anyio.wait_all_tasks_blocked()
+            assert round_trips == []
+            await anyio.sleep(0.5)
+            await server.peer.send(Pong(bytes(pings[1].payload)))
+        assert round_trips == [pytest.approx(0.5)]
+
+
 async def test_ping_raises_when_the_connection_ends_before_the_pong(server: MemoryServer) -> None:
     async with aconnect_ws("ws://test/", client=server.client) as ws, anyio.create_task_group() as tasks:
 

@@ -166,6 +166,13 @@ BAD_ARGUMENTS: list[tuple[dict[str, object], type[Exception]]] = [
     ({"headers": {"upgrade": "h2c"}}, ValueError),
     ({"headers": {"X": 1}}, TypeError),
     ({"headers": {"X": b"bytes"}}, TypeError),
+    ({"headers": {1: "a"}}, TypeError),
+    ({"headers": "X: a"}, TypeError),
+    ({"headers": 3}, TypeError),
+    ({"headers": {"Content-Length": "5"}}, ValueError),
+    ({"headers": {"transfer-encoding": "chunked"}}, ValueError),
+    ({"context": "proxy"}, TypeError),
+    ({"context": [("network", {})]}, TypeError),
     ({"client": object()}, TypeError),
     ({"client": zapros.Client()}, TypeError),
     ({"subprotocols": "chat"}, TypeError),
@@ -186,6 +193,8 @@ BAD_ARGUMENTS: list[tuple[dict[str, object], type[Exception]]] = [
     ({"open_timeout": float("nan")}, ValueError),
     ({"close_timeout": -1}, ValueError),
     ({"close_timeout": None}, TypeError),
+    ({"close_timeout": 10**400}, ValueError),
+    ({"open_timeout": 10**400}, ValueError),
 ]
 
 
@@ -295,6 +304,7 @@ def stream(*chunks: bytes, endless: bool = False, error: Exception | None = None
         def __init__(self) -> None:
             self.left = list(chunks)
             self.is_closed = False
+            self.is_exhausted = False
 
         async def __anext__(self) -> bytes:
             await anyio.lowlevel.checkpoint()
@@ -306,6 +316,7 @@ def stream(*chunks: bytes, endless: bool = False, error: Exception | None = None
                 raise error
             if endless:
                 await anyio.sleep_forever()
+            self.is_exhausted = True
             raise StopAsyncIteration
 
         async def aclose(self) -> None:
@@ -343,6 +354,46 @@ async def test_a_compressed_body_is_inflated() -> None:
     error = await refused(AsyncClient(handler=handler))
     assert error.response is not None
     assert error.response.text == "why not"
+
+
+async def test_a_compressed_body_is_inflated_no_further_than_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gzip
+    import zlib
+
+    inflated = 0
+
+    class Counting:
+        def __init__(self, window: int) -> None:
+            self._inflater = decompressobj(window)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal inflated
+            out = self._inflater.decompress(data, most)
+            inflated += len(out)
+            return out
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inflater, name)
+
+    decompressobj = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    bomb = gzip.compress(gzip.compress(bytes(50_000_000)))
+    body = stream(bomb)
+    handler = Handler(lambda request: Response(403, {"Content-Encoding": "gzip, gzip"}, content=body, request=request))
+    error = await refused(AsyncClient(handler=handler))
+    assert error.response is not None
+    assert error.response.text == "\0" * 65536
+    assert inflated < 1_000_000
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_does_not_hide_the_answer() -> None:
+    body = stream(b"plain", b"words")
+    handler = Handler(lambda request: Response(403, {"Content-Encoding": "gzip"}, content=body, request=request))
+    error = await refused(AsyncClient(handler=handler))
+    assert error.response is not None
+    assert (error.response.status, error.response.text) == (403, "")
+    # It was read to its end, and no generator is left to the garbage collector.
+    assert body.is_exhausted  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

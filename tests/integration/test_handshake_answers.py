@@ -156,7 +156,8 @@ async def test_a_silent_server_runs_into_the_open_timeout(
     assert isinstance(caught.value, TimeoutError)
 
 
-@pytest.mark.parametrize("path", [*INVALID_101, "/endless-body", "/gzip-bomb", "/garbage"])
+# Not of "/gzip-bomb": what is short on the wire is read to its end, and the client may keep its connection.
+@pytest.mark.parametrize("path", [*INVALID_101, "/endless-body", "/garbage"])
 async def test_after_a_handshake_error_the_connection_is_closed(raw_server: ServerProcess, path: str) -> None:
     name = uuid.uuid4().hex
     # The client stays open: it is not the end of the client that ends the connection.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from itertools import product
 from random import Random
@@ -222,6 +223,11 @@ def test_inflate_never_produces_more_than_the_room_it_is_given(data: bytes, room
     for wire in (data, deflated(data * 10)):
         inflated = new_deflate().inflate(wire, room, final=final)
         assert isinstance(inflated, CloseMessage) or len(inflated) <= room
+
+
+@pytest.mark.parametrize("room", [sys.maxsize - 1, sys.maxsize, 10**30])
+def test_a_room_beyond_what_zlib_can_be_told_is_no_limit(room: int) -> None:
+    assert new_deflate().inflate(deflated(PHRASE), room, final=True) == PHRASE
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 100, 16_383, 16_384, 70_000])

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import TYPE_CHECKING, Final
 
@@ -61,6 +62,8 @@ class Deflate:
         """
         if self._inflater is None:
             self._inflater = self._new_inflater()
+        # A limit that means none is more than zlib can be told.
+        room = min(room, sys.maxsize - 1)
         if final:
             data = b"".join((data, TAIL))
         try:

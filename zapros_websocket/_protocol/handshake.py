@@ -26,6 +26,7 @@ _WINDOW_BITS: Final = re.compile(r"8|9|1[0-5]")
 _DEFLATE: Final = "permessage-deflate"
 _OWN_HEADERS: Final = ("connection", "upgrade")
 _OWN_PREFIX: Final = "sec-websocket-"
+_BODY_HEADERS: Final = ("content-length", "transfer-encoding")
 
 
 def check_headers(headers: Iterable[tuple[str, str]]) -> None:
@@ -44,8 +45,10 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
 
 
 def check_own_headers(headers: Iterable[tuple[str, str]]) -> None:
-    """Raise ValueError for a header that the opening handshake sets by itself."""
+    """Raise ValueError for a header that the opening handshake sets by itself, or that tells of a body."""
     for name, _ in headers:
+        if name.lower() in _BODY_HEADERS:
+            raise ValueError(f"the header {name!r} tells of a body, and an opening handshake has none")
         if name.lower() in _OWN_HEADERS or name.lower().startswith(_OWN_PREFIX):
             raise ValueError(
                 f"the header {name!r} belongs to the opening handshake: use subprotocols= and permessage_deflate="

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+# The largest whole number of seconds: far beyond any clock, and within what a float can be.
+_MOST_SECONDS: Final = 10**100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,6 @@ def _check_number(name: str, value: object, kinds: type | tuple[type, ...], leas
         raise TypeError(f"{name} must be a number, not {value!r}")
     if not value >= least:  # type: ignore[operator]
         raise ValueError(f"{name} must not be under {least}, and is {value!r}")
+    if kinds is not int and isinstance(value, int) and value > _MOST_SECONDS:
+        # Time is counted in floats, and there is none for it.
+        raise ValueError(f"{name} must not be over {_MOST_SECONDS:g} seconds: use None or math.inf for no limit")

@@ -413,8 +413,10 @@ async def _connect(host: str, port: int) -> socket.socket:
     errors: list[OSError] = []
 
     async def attempt(family: int, address: Address, over: Event) -> None:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock: socket.socket | None = None
         try:
+            # It raises where the system has no such family, or no descriptor left: one address less.
+            sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with suppress(BlockingIOError):
@@ -429,7 +431,7 @@ async def _connect(host: str, port: int) -> socket.socket:
             errors.append(error)
         finally:
             over.set()
-            if sock not in connected:
+            if sock is not None and sock not in connected:
                 sock.close()
 
     try:
