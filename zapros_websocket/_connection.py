@@ -15,8 +15,9 @@ from zapros import Response
 from ._base import AsyncBaseWebSocket
 from ._errors import ConnectionClosed
 from ._link import Link
+from ._protocol.frames import BINARY
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
-from ._protocol.outgoing import PING, PONG, close_message, outgoing
+from ._protocol.outgoing import PING, close_message, outgoing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +37,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._session = link.session
         self._inbox = link.inbox
         self._pace = link.pace
+        self._is_due = link.pace.is_due
         self._send_now = link.writer.send_now
         self._agreement = agreement
         self._response = response
@@ -93,24 +95,28 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 code or reason that may not be sent.
             ConnectionClosed: the connection is closed or closing.
         """
-        prepared = outgoing(message)
-        link = self._link
-        if isinstance(prepared, CloseMessage):
-            await self._pace.observe()
-            await link.write_close(prepared)
-            return
-        opcode, payload = prepared
-        if opcode in (PING, PONG):
-            if not link.stream.carries_control:
-                await self._pace.observe()
-                link.raise_unless_open()
-                return
+        opcode: int
+        payload: bytes | memoryview
+        if type(message) is bytes:
+            # The common case, in as few steps as can be.
+            opcode, payload = BINARY, message
         else:
-            if self._pace.is_due():
+            prepared = outgoing(message)
+            if isinstance(prepared, CloseMessage):
+                await self._pace.observe()
+                await self._link.write_close(prepared)
+                return
+            opcode, payload = prepared
+        if opcode <= BINARY:
+            if self._is_due():
                 await self._pace.observe()
             if self._send_now(opcode, payload):
                 return
-        await link.write(lambda: self._session.encode(opcode, payload))
+        elif not self._link.stream.carries_control:
+            await self._pace.observe()
+            self._link.raise_unless_open()
+            return
+        await self._link.write(lambda: self._session.encode(opcode, payload))
 
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
@@ -124,7 +130,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ConnectionClosed: the connection is closed, and all that came before was received.
         """
         inbox = self._inbox
-        if inbox.is_simple and inbox.data and not self._pace.is_due():
+        if inbox.is_simple and inbox.data and not self._is_due():
             taken = inbox.data.popleft()
             if len(inbox.data) == inbox.low_mark:
                 inbox.let_in()

@@ -26,7 +26,7 @@ from ._protocol.messages import BinaryMessage, Message, TextMessage
 from ._waiting import NewWaiter, Waiter
 
 MAX_MESSAGES: Final = 1024
-MAX_BYTES: Final = 4096 * 1024
+MAX_BYTES: Final = 1024 * 1024
 MAX_CONTROL: Final = 1024
 
 # Seconds in which somebody has to take, once the bound is lifted, for the reader to wait on.

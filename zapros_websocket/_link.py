@@ -59,14 +59,14 @@ class Link:
         self.session = session
         new_waiter = new_waiter_here()
         self.inbox = Inbox(new_waiter)
-        self.pings = Pings(round_trip_clock(is_uvloop=_is_uvloop()))
+        self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
+        self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()))
         self.pace = pace_here()
         turn = Turn(new_waiter)
         self.writer = Writer(stream, session, self.pace, turn, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
         self.is_closed_here = False
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
-        self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
         self.heard_at = self._clock()
         self._options = options
         self._keepalive_ping: PingInFlight | None = None

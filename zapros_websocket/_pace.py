@@ -12,7 +12,8 @@ where they keep it, in this guarded place; where that is not what it was, each o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from asyncio import current_task
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from weakref import ref
 
@@ -71,8 +72,9 @@ class TrioPace:
         self._count = _count_here()
 
     def is_due(self) -> bool:
-        self._count.left -= 1
-        if self._count.left <= 0 or not knows_trio:
+        count = self._count
+        count.left -= 1
+        if count.left <= 0 or not knows_trio:
             return True
         return _current_task()._cancel_status.effectively_cancelled  # pyright: ignore[reportPrivateUsage]
 
@@ -90,24 +92,22 @@ class AsyncioPace:
     def __init__(self) -> None:
         self._count = _count_here()
         # The task that was last seen here, and where anyio keeps its scopes.
-        self._task: ref[asyncio.Task[object]] | None = None
+        self._task: Callable[[], asyncio.Task[object] | None] = _no_task
         self._state: anyio_asyncio.TaskState | None = None
 
     def is_due(self) -> bool:
-        self._count.left -= 1
-        if self._count.left <= 0 or not knows_anyio:
+        count = self._count
+        count.left -= 1
+        if count.left <= 0 or not knows_anyio:
             return True
-        task = asyncio.current_task()
-        if self._state is None or self._task is None or self._task() is not task:
-            # A task that is in no scope yet may be in one later: it is asked about each time.
-            self._state = None if task is None else _state_of(task)
-            if self._state is None:
-                return True
-            assert task is not None
-            self._task = ref(task)
-        if _must_cancel(task):
+        task = current_task()
+        if task is not self._task():
+            self._see(task)
+        state = self._state
+        # A task that is in no scope yet may be in one later: it is asked about each time.
+        if state is None or _must_cancel(task):
             return True
-        scope = self._state.cancel_scope
+        scope = state.cancel_scope
         while scope is not None:
             if scope._cancel_called:  # pyright: ignore[reportPrivateUsage]
                 return True
@@ -116,15 +116,25 @@ class AsyncioPace:
             scope = scope._parent_scope  # pyright: ignore[reportPrivateUsage]
         return False
 
+    def _see(self, task: asyncio.Task[object] | None) -> None:
+        self._state = None if task is None else _state_of(task)
+        if self._state is not None and task is not None:
+            self._task = ref(task)
+
     async def observe(self) -> None:
         if self._count.left <= 0:
             self._count.left = EVERY
             await checkpoint()
             return
         await checkpoint_if_cancelled()
-        if _must_cancel(asyncio.current_task()):
+        if _must_cancel(current_task()):
             # task.cancel() was called by the task itself, and is to be raised at its next suspension: this one.
             await cancel_shielded_checkpoint()
+
+
+# Whether a task has been cancelled that runs; False where a task of another make does not tell.
+def _must_cancel(task: asyncio.Task[object] | None) -> bool:
+    return getattr(task, "_must_cancel", False)
 
 
 def pace_here() -> Pace:
@@ -137,5 +147,5 @@ def _state_of(task: asyncio.Task[object]) -> anyio_asyncio.TaskState | None:
     return states.get(task)
 
 
-def _must_cancel(task: asyncio.Task[object] | None) -> bool:
-    return getattr(task, "_must_cancel", False)
+def _no_task() -> None:
+    return None

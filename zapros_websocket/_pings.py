@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from anyio import Event, current_time
+from anyio import Event
 
 _PREFIX_SIZE: Final = 4
 _NUMBER_SIZE: Final = 8
@@ -77,6 +77,6 @@ class Pings:
         self._in_flight.clear()
 
 
-def round_trip_clock(*, is_uvloop: bool) -> Callable[[], float]:
+def round_trip_clock(clock: Callable[[], float], *, is_uvloop: bool) -> Callable[[], float]:
     """The clock of the event loop; but that of uvloop counts whole milliseconds, which is no use here."""
-    return time.monotonic if is_uvloop else current_time
+    return time.monotonic if is_uvloop else clock

@@ -63,15 +63,15 @@ class Writer:
 
     def send_now(self, opcode: int, payload: bytes | memoryview) -> bool:
         """Write a message if that can be done at once, whole; if not, ``write`` it in the same step."""
-        session = self._session
-        if self._eager is None or self._sender is None or self._turn.is_taken or self.is_over or not session.is_simple:
+        sender = self._sender
+        if sender is None or self._turn.is_taken or not self._session.is_simple:
             return False
-        if len(payload) >= _LARGE and not self._eager.is_writable():
+        if len(payload) >= _LARGE and self._eager is not None and not self._eager.is_writable():
             return False
         # Without compression a frame depends on nothing but its message, so it may be thrown away again.
         frame = encode(opcode, payload)
         try:
-            sent = self._sender(frame)
+            sent = sender(frame)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -151,4 +151,5 @@ class Writer:
 
     def _end(self) -> None:
         self.is_over = True
+        self._sender = None
         self._session.drop_control()
