@@ -39,6 +39,8 @@ LAYERS: dict[str, set[str]] = {
     "_protocol.fragments": {"wsproto"},
     "_protocol.outgoing": set(),
     "_protocol.frames": set(),
+    "_protocol.pure": set(),
+    "_protocol._speedups": set(),
     "_protocol.deflate": set(),
     "_protocol.handshake": {"wsproto"},
     "_protocol.options": set(),
@@ -50,7 +52,9 @@ NO_IO = {"asyncio", "socket", "ssl", "selectors", "threading", "time", "anyio", 
 
 
 def modules() -> dict[str, Path]:
-    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    """All modules; the one in C by its stub."""
+    paths = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
 
 
 def imports(name: str, path: Path) -> set[str]:

@@ -96,3 +96,8 @@ MAX_CLOSE_REASON: Final = MAX_CONTROL_PAYLOAD - 2
 def may_be_sent(code: int) -> bool:
     """Whether ``code`` may stand in a close frame that an endpoint sends (RFC 6455, section 7.4)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def not_utf8(error: UnicodeDecodeError) -> CloseMessage:
+    """The failure that a text message is whose payload is not UTF-8 (RFC 6455, section 8.1)."""
+    return CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, f"invalid text: {error}")

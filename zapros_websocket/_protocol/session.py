@@ -28,8 +28,8 @@ from wsproto.connection import CLIENT, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
-from . import frames
 from .fragments import Fragments
+from .frames import encode, read_messages, span
 from .messages import (
     MAX_CONTROL_PAYLOAD,
     BinaryMessage,
@@ -65,6 +65,11 @@ class State(Enum):
     CLOSED = auto()
 
 
+# To look a member of an enum up takes longer than to compare it.
+_OPEN: Final = State.OPEN
+_CLOSED: Final = State.CLOSED
+
+
 class Session:
     """One client's side of a connection after its opening handshake. ``max_message_size`` is in bytes."""
 
@@ -75,6 +80,7 @@ class Session:
         self.failure: CloseMessage | None = None
         self._limit = max_message_size
         self._deflate = deflate
+        self._compresses = deflate is not None and deflate.compresses
         self._fragments = Fragments(max_message_size, deflate)
         self._wsproto = Connection(CLIENT, extensions=[self._fragments])
         # What has been received and not parsed, and how much of it makes another look worth while.
@@ -93,19 +99,34 @@ class Session:
 
     # What comes in
 
-    def receive(self, data: bytes) -> list[Message]:
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Message]:
         """The messages that ``data`` completes, in wire order; the peer's close is the last that there ever is.
 
-        While it ``has_more`` to parse, call it again, with no data.
+        While it ``has_more`` to parse, call it again, with no data. It keeps nothing of ``data``, which the caller
+        may overwrite as soon as it returns.
         """
         messages: list[Message] = []
         if self._buffer:
             self._buffer += data
             if len(self._buffer) >= self._needed:
-                del self._buffer[: self._parse(self._buffer, messages)]
+                del self._buffer[: self._parse(self._buffer, 0, messages)]
+        elif self._frame_left or self._assembling or self.state is _CLOSED:
+            self._buffer += memoryview(data)[self._parse(data, 0, messages) :]
         else:
-            self._buffer += memoryview(data)[self._parse(data, messages) :]
-        if self.state is State.CLOSED:
+            # The common case, in as few steps as can be: whole messages and nothing else.
+            stop, needed, failure = read_messages(data, 0, self._limit, self._deflate, messages)
+            if stop == len(data):
+                self.has_more = False
+                return messages
+            if failure is not None:
+                self._fail(failure)
+            elif needed:
+                self._needed = needed - stop
+                self.has_more = False
+                self._buffer += memoryview(data)[stop:]
+            else:
+                self._buffer += memoryview(data)[self._parse(data, stop, messages) :]
+        if self.state is _CLOSED:
             self._buffer.clear()
             self.has_more = False
         return messages
@@ -124,9 +145,12 @@ class Session:
 
     def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
         """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN."""
-        assert self.state is State.OPEN
-        frame = self._encode(opcode, payload)
-        return self.take_control() + frame if self.has_control else frame
+        assert self.state is _OPEN
+        frame = self._encode(opcode, payload) if self._compresses or opcode >= PING else encode(opcode, payload)
+        # While it is OPEN, no close frame is pending.
+        if self._ping is None and not self._pongs:
+            return frame
+        return self.take_control() + frame
 
     def _encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
         if opcode == PING:
@@ -134,9 +158,10 @@ class Session:
         if opcode == PONG:
             return self._wsproto.send(Pong(bytes(payload)))
         # An empty message gains nothing, and zlib does not flush twice without input in between.
-        if self._deflate is not None and self._deflate.compresses and payload:
-            return frames.encode(opcode, self._deflate.compress(payload), compressed=True)
-        return frames.encode(opcode, payload)
+        if not payload:
+            return encode(opcode, payload)
+        assert self._deflate is not None
+        return encode(opcode, self._deflate.compress(payload), compressed=True)
 
     def ping(self, payload: bytes) -> None:
         """Have a ping written with the next control frames."""
@@ -179,9 +204,8 @@ class Session:
 
     # How it is done
 
-    def _parse(self, buffer: bytes | bytearray, messages: list[Message]) -> int:
-        """Parse what is complete, and return how far that was."""
-        position = 0
+    def _parse(self, buffer: bytes | bytearray | memoryview, position: int, messages: list[Message]) -> int:
+        """Parse what is complete from ``position`` on, and return how far that was."""
         frames_left = _FRAMES_A_CALL
         self.has_more = False
         while self.state is not State.CLOSED:
@@ -192,21 +216,19 @@ class Session:
                     break
                 frames_left -= 1
                 if not self._assembling:
-                    position, needed, failure = frames.read_messages(
-                        buffer, position, self._limit, self._deflate, messages
-                    )
+                    position, needed, failure = read_messages(buffer, position, self._limit, self._deflate, messages)
                     if failure is not None:
                         self._fail(failure)
                         break
                     if needed:
                         self._needed = needed - position
                         break
-                span = frames.span(buffer, position)
-                if span is None:
+                lengths = span(buffer, position)
+                if lengths is None:
                     self._needed = 0
                     break
-                self._frame_left = sum(span)
-                if buffer[position] & _CONTROL and span[1] <= MAX_CONTROL_PAYLOAD:
+                self._frame_left = sum(lengths)
+                if buffer[position] & _CONTROL and lengths[1] <= MAX_CONTROL_PAYLOAD:
                     if len(buffer) - position < self._frame_left:
                         self._needed, self._frame_left = self._frame_left, 0
                         break
