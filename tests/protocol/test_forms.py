@@ -7,6 +7,7 @@ place and name the same failure. What they should say, the tests of frames and t
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -158,6 +159,8 @@ class Odd(Deflate):
 
 
 NONE: list[Message] = []
+# Does not get smaller when it is compressed.
+NOISE = random.Random(1).randbytes(5000)
 COMPRESSED = frame(TEXT, deflated(b"hello"), reserved=RSV1)
 
 
@@ -224,6 +227,9 @@ def test_wrong_arguments_to_encode_are_errors(
         pytest.param(
             COMPRESSED + frame(BINARY, deflated(bytes(range(256)) * 100), reserved=RSV1), True, id="compressed"
         ),
+        pytest.param(
+            frame(BINARY, NOISE) + frame(BINARY, deflated(NOISE), reserved=RSV1), True, id="long and compressed"
+        ),
         pytest.param(frame(TEXT, b"\xff"), False, id="no text"),
         pytest.param(frame(TEXT, deflated(b"\xff"), reserved=RSV1), True, id="compressed no text"),
         pytest.param(frame(TEXT, b"\xff" * 100, reserved=RSV1), True, id="no compressed text"),
@@ -234,7 +240,7 @@ def test_nothing_is_kept(form: Form, wire: bytes, deflate: bool) -> None:
     def read() -> None:
         agreed = Deflate(PerMessageDeflateExtension()) if deflate else None
         form.read_messages(bytearray(wire), 0, LIMIT, agreed, [])
-        form.encode(BINARY, wire)
+        form.encode(BINARY, memoryview(bytearray(wire)))
 
     repeated(read, 500)
     assert blocks_kept(lambda: repeated(read, 500)) < 100
