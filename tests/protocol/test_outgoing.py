@@ -54,6 +54,18 @@ def closing(code: object, reason: object) -> CloseMessage:
     return CloseMessage(code, reason)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
+class Word(str):
+    """A text that knows more, such as the member of an enum."""
+
+    __slots__ = ()
+
+
+class Remark(TextMessage):
+    """A message that knows more."""
+
+    __slots__ = ()
+
+
 # The messages
 
 
@@ -91,6 +103,9 @@ def test_defaults() -> None:
         pytest.param("héllo", (TEXT, "héllo".encode()), id="str"),
         pytest.param("", (TEXT, b""), id="empty str"),
         pytest.param(TextMessage("😀"), (TEXT, "😀".encode()), id="TextMessage"),
+        pytest.param(Word("a"), (TEXT, b"a"), id="subclass of str"),
+        pytest.param(TextMessage(Word("a")), (TEXT, b"a"), id="TextMessage of a subclass of str"),
+        pytest.param(Remark("a"), (TEXT, b"a"), id="subclass of TextMessage"),
         pytest.param(b"a", (BINARY, b"a"), id="bytes"),
         pytest.param(b"", (BINARY, b""), id="empty bytes"),
         pytest.param(bytearray(b"a"), (BINARY, b"a"), id="bytearray"),
