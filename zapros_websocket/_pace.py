@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, cast
 from weakref import ref
 
 import trio
@@ -105,7 +105,7 @@ class AsyncioPace:
             self._see(task)
         state = self._state
         # A task that is in no scope yet may be in one later: it is asked about each time.
-        if state is None or _must_cancel(task):
+        if state is None or task._must_cancel:  # type: ignore[union-attr]  # pyright: ignore
             return True
         scope = state.cancel_scope
         while scope is not None:
@@ -117,7 +117,7 @@ class AsyncioPace:
         return False
 
     def _see(self, task: asyncio.Task[object] | None) -> None:
-        self._state = None if task is None else _state_of(task)
+        self._state = _state_of(task) if hasattr(task, "_must_cancel") else None
         if self._state is not None and task is not None:
             self._task = ref(task)
 
@@ -132,7 +132,6 @@ class AsyncioPace:
             await cancel_shielded_checkpoint()
 
 
-# Whether a task has been cancelled that runs; False where a task of another make does not tell.
 def _must_cancel(task: asyncio.Task[object] | None) -> bool:
     return getattr(task, "_must_cancel", False)
 
@@ -142,8 +141,8 @@ def pace_here() -> Pace:
     return TrioPace() if trio.lowlevel.in_trio_run() else AsyncioPace()
 
 
-def _state_of(task: asyncio.Task[object]) -> anyio_asyncio.TaskState | None:
-    states: Mapping[asyncio.Task[Any], anyio_asyncio.TaskState] = anyio_asyncio._task_states  # pyright: ignore
+def _state_of(task: asyncio.Task[object] | None) -> anyio_asyncio.TaskState | None:
+    states = cast("Mapping[object, anyio_asyncio.TaskState]", anyio_asyncio._task_states)  # pyright: ignore
     return states.get(task)
 
 

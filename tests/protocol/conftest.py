@@ -11,3 +11,15 @@ from .forms import FORMS, Form, load
 def form(request: pytest.FixtureRequest) -> Form:
     """The frames in each of their forms."""
     return load(str(request.param))
+
+
+@pytest.fixture(scope="session")
+def forms() -> tuple[Form, ...]:
+    """All of them, for a test that compares them."""
+    return tuple(load(name) for name in FORMS)
+
+
+@pytest.fixture(scope="session")
+def speedups() -> Form:
+    """The one in C."""
+    return load("c")

@@ -23,7 +23,7 @@ from zapros_websocket._protocol.deflate import Deflate
 from zapros_websocket._protocol.messages import CloseMessage, Message
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
 
-from .forms import FORMS, Buffer, Form, can_compile, load
+from .forms import Buffer, Form, can_compile, load
 from .test_cost import blocks_kept
 from .test_fuzz import STOP, Reference, Verdict, assert_same, by_wsproto, cut, mutated, places, streams
 from .wire import BINARY, LIMIT, RSV1, TEXT, Outcome, deflated, frame, header, new_session, outcome_of, steady
@@ -98,23 +98,27 @@ def steps(form: Form, pieces: list[bytes], kind: type[Buffer], limit: int, *, de
 
 @settings(steady, max_examples=150)
 @given(st.data(), st.booleans(), st.sampled_from([bytes, bytearray, memoryview]), st.sampled_from([100, LIMIT]))
-def test_both_forms_say_the_same(data: st.DataObject, deflate: bool, kind: type[Buffer], limit: int) -> None:
+def test_both_forms_say_the_same(
+    forms: tuple[Form, ...], data: st.DataObject, deflate: bool, kind: type[Buffer], limit: int
+) -> None:
     stream = data.draw(mutated(deflate=deflate) | streams(deflate=deflate)).removesuffix(STOP)
     pieces = cut(stream, data.draw(places))
-    in_python, in_c = (steps(load(form), pieces, kind, limit, deflate=deflate) for form in FORMS)
+    in_python, in_c = (steps(form, pieces, kind, limit, deflate=deflate) for form in forms)
     assert in_python == in_c
 
 
 @settings(steady, max_examples=100)
 @given(st.data(), places)
 @pytest.mark.parametrize("deflate", [False, True], ids=["uncompressed", "compressed"])
-def test_a_session_of_either_form_is_wsproto_s_equal(deflate: bool, data: st.DataObject, places: list[int]) -> None:
+def test_a_session_of_either_form_is_wsproto_s_equal(
+    forms: tuple[Form, ...], deflate: bool, data: st.DataObject, places: list[int]
+) -> None:
     stream = data.draw(mutated(deflate=deflate) | streams(deflate=deflate))
     theirs = by_wsproto(stream, Reference() if deflate else None)
     outcomes: list[Outcome] = []
-    for form in FORMS:
+    for form in forms:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(session, "read_messages", load(form).read_messages)
+            patch.setattr(session, "read_messages", form.read_messages)
             outcomes.append(outcome_of(new_session(deflate=deflate), cut(stream, places)))
     assert outcomes[0] == outcomes[1]
     assert_same(Verdict(outcomes[0].messages, outcomes[0].failure), theirs, deflate=deflate)
@@ -122,13 +126,12 @@ def test_a_session_of_either_form_is_wsproto_s_equal(deflate: bool, data: st.Dat
 
 @steady
 @given(st.binary(max_size=40) | st.integers(min_value=0, max_value=20_000).map(bytes), st.booleans())
-def test_both_forms_build_the_same(payload: bytes, compressed: bool) -> None:
+def test_both_forms_build_the_same(forms: tuple[Form, ...], payload: bytes, compressed: bool) -> None:
     def urandom(size: int) -> bytes:
         return b"\x01\x7f\xfe\x80" * (size // 4)
 
     built: set[bytes] = set()
-    for name in FORMS:
-        form = load(name)
+    for form in forms:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "urandom", urandom)
             form.forget_keys()
@@ -182,12 +185,12 @@ COMPRESSED = frame(TEXT, deflated(b"hello"), reserved=RSV1)
         pytest.param((COMPRESSED, 0, LIMIT, Odd(RuntimeError), NONE), RuntimeError, id="inflate raises"),
     ],
 )
-def test_wrong_arguments_to_read_are_errors(arguments: tuple[object, ...], error: type[Exception]) -> None:
-    read_messages = load("c").read_messages
-
+def test_wrong_arguments_to_read_are_errors(
+    speedups: Form, arguments: tuple[object, ...], error: type[Exception]
+) -> None:
     def call() -> None:
         with pytest.raises(error):
-            read_messages(*arguments)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+            speedups.read_messages(*arguments)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
 
     call()
     assert blocks_kept(lambda: repeated(call, 100)) < 50
@@ -208,13 +211,11 @@ def test_wrong_arguments_to_read_are_errors(arguments: tuple[object, ...], error
     ],
 )
 def test_wrong_arguments_to_encode_are_errors(
-    arguments: tuple[object, ...], keywords: dict[str, bool], error: type[Exception]
+    speedups: Form, arguments: tuple[object, ...], keywords: dict[str, bool], error: type[Exception]
 ) -> None:
-    encode = load("c").encode
-
     def call() -> None:
         with pytest.raises(error):
-            encode(*arguments, **keywords)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
+            speedups.encode(*arguments, **keywords)  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
 
     call()
     assert blocks_kept(lambda: repeated(call, 100)) < 50

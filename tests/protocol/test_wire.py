@@ -5,6 +5,7 @@ Each case comes whole, byte by byte, cut in two at every place and with data beh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,23 @@ def test_cut_in_two_at_every_place(case: Case) -> None:
     for place in places(case.wire):
         session = new_session(limit=case.limit, deflate=case.deflate)
         assert outcome_of(session, [case.wire[:place], case.wire[place:]]) == case.outcome, place
+
+
+def overwritten(wire: bytes, size: int) -> Iterator[memoryview]:
+    """Pieces of ``wire`` in one buffer, each of which is gone when the next is asked for."""
+    buffer = bytearray(size)
+    for place in range(0, len(wire), size):
+        piece = wire[place : place + size]
+        buffer[: len(piece)] = piece
+        yield memoryview(buffer)[: len(piece)]
+        buffer[:] = b"\xff" * size
+
+
+@every_case
+@pytest.mark.parametrize("size", [7, 8192, 1 << 20])
+def test_in_a_buffer_that_is_overwritten(case: Case, size: int) -> None:
+    session = new_session(limit=case.limit, deflate=case.deflate)
+    assert outcome_of(session, overwritten(case.wire, size)) == case.outcome
 
 
 @every_case

@@ -116,7 +116,7 @@ class Outcome:
     sent: int | None = None
 
 
-def take_in(session: Session, piece: bytes) -> list[Message]:
+def take_in(session: Session, piece: bytes | memoryview) -> list[Message]:
     """All the messages that ``piece`` completes, in however many calls."""
     messages = session.receive(piece)
     while session.has_more:
@@ -124,7 +124,7 @@ def take_in(session: Session, piece: bytes) -> list[Message]:
     return messages
 
 
-def outcome_of(session: Session, pieces: Iterable[bytes]) -> Outcome:
+def outcome_of(session: Session, pieces: Iterable[bytes] | Iterable[memoryview]) -> Outcome:
     """Feed ``pieces``, one after the other."""
     messages: list[Message] = []
     for piece in pieces:
