@@ -1,7 +1,7 @@
 """Each library, used as its own documentation recommends.
 
 The defaults of each, but for compression, which is off unless the workload is about it, limits of size, which are
-lifted, and proxies, which are not looked for. Where connections can share a client or a session, and its documentation
+lifted, and proxies, which are not used. Where connections can share a client or a session, and its documentation
 says to, they do.
 """
 
@@ -92,7 +92,9 @@ async def httpx_ws(setting: Setting) -> AsyncIterator[Session]:
     connect, httpx = load("httpx_ws").aconnect_ws, load("httpx")
     if setting.deflate:
         raise NotThere("httpx-ws has no compression")
-    keepalive = setting.ping("keepalive_ping_interval_seconds")
+    options: dict[str, Any] = setting.ping("keepalive_ping_interval_seconds")
+    # What it calls the largest message is how much it reads at once: no less than the default, and a message as a whole.
+    options["max_message_size_bytes"] = max(1 << 16, setting.workload.size)
 
     def talk(connection: Any) -> tuple[Any, Any]:
         return connection.send_bytes, connection.receive_bytes
@@ -100,7 +102,7 @@ async def httpx_ws(setting: Setting) -> AsyncIterator[Session]:
     limits = httpx.Limits(max_connections=None)
     verify = True if setting.ssl_context is None else setting.ssl_context
     async with httpx.AsyncClient(verify=verify, limits=limits, trust_env=False) as client:
-        yield Session(partial(connect, setting.url, client, max_message_size_bytes=NO_LIMIT, **keepalive), talk)
+        yield Session(partial(connect, setting.url, client, **options), talk)
 
 
 def trio_websocket(setting: Setting) -> nullcontext[Session]:
