@@ -63,7 +63,12 @@ def _zapros(setting: Setting, name: str) -> nullcontext[Session]:
 
 def websockets(setting: Setting, module: str) -> nullcontext[Session]:
     """websockets in its three forms, and picows in the form that has the same names."""
+    # picows 2.3 stands still over TLS when it has paused reading: what it read before lies there until more arrives.
+    # Without a bound on its queue it never pauses.
+    stalls = setting.workload.tls and module.startswith("picows.")
     options: dict[str, Any] = {"compression": "deflate" if setting.deflate else None, "max_size": None, "proxy": None}
+    if stalls:
+        options["max_queue"] = None
     if setting.ssl_context is not None:
         options["ssl"] = setting.ssl_context
     connect = partial(load(module).connect, setting.url, **options, **setting.ping("ping_interval"))
