@@ -80,15 +80,15 @@ class Crowd:
         # What the first connection alone needs is none of the others'.
         async with self._session.connect_async():
             pass
-        before = resident()
+        before = after = resident()
         async with create_task_group() as tasks:
             for _ in range(self._size):
                 tasks.start_soon(self._member, member)
             await self._all_open.wait()
             await measure()
-            memory = (resident() - before) / self._size
+            after = resident()
             self._end.set()
-        return memory
+        return (after - before) / self._size
 
     async def _member(self, member: Callable[[AsyncSend, AsyncReceive], Awaitable[None]]) -> None:
         async with self._limiter:

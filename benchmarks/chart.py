@@ -52,7 +52,7 @@ NAMES: Final = 200
 PLOT: Final = 440
 WIDTH: Final = NAMES + PLOT + 30
 ROW: Final = 22
-HEAD: Final = 46
+HEAD: Final = 66
 FOOT: Final = 34
 
 
@@ -79,7 +79,8 @@ def shown_in(backend: str, peers: list[Client]) -> list[Client]:
     return [
         peer
         for peer in peers
-        if not (peer.is_ours or peer.raw) and (peer.name not in FROM_TRIO or peer.backend == backend or peer.title not in names)
+        if not (peer.is_ours or peer.raw)
+        and (peer.name not in FROM_TRIO or peer.backend == backend or peer.title not in names)
     ]
 
 
@@ -98,12 +99,16 @@ def panel(results: Results, backend: str, top: float) -> tuple[list[str], float]
     scale = Scale([value for _, dots in rows for _, spread in dots for value in (spread.low, spread.high)])
     bottom = top + HEAD + ROW * len(rows)
     parts = [f'<text class="title" x="12" y="{top + 20:g}">{escape(LOOPS[backend])}</text>']
-    parts += legend([peer for peer in peers if any(peer is dot for _, dots in rows for dot, _ in dots)], backend, top + 16)
+    parts += legend(
+        [peer for peer in peers if any(peer is dot for _, dots in rows for dot, _ in dots)], backend, top + 38
+    )
     for mark in scale.marks:
         kind = "even" if mark == 1 else "grid"
         parts.append(f'<path class="{kind}" d="M{scale(mark):.1f},{top + HEAD - 8:g}V{bottom:g}"/>')
         label = "even" if mark == 1 else f"{mark:g}"
-        parts.append(f'<text class="small" x="{scale(mark):.1f}" y="{bottom + 14:g}" text-anchor="middle">{label}</text>')
+        parts.append(
+            f'<text class="small" x="{scale(mark):.1f}" y="{bottom + 14:g}" text-anchor="middle">{label}</text>'
+        )
     for number, (name, dots) in enumerate(rows):
         middle = top + HEAD + ROW * number + ROW / 2 - 4
         title = escape(WORKLOADS[name].title)
@@ -114,10 +119,11 @@ def panel(results: Results, backend: str, top: float) -> tuple[list[str], float]
 
 
 def legend(peers: list[Client], backend: str, middle: float) -> Iterator[str]:
-    left = 150.0
+    left = 20.0
     for peer in peers:
         label = peer.title if peer.backend == backend else f"{peer.title} ({peer.backend})"
-        yield f'<path d="{SHAPES[peer.title]}" fill="{COLOURS[peer.title]}" transform="translate({left:g},{middle:g})"/>'
+        place = f"translate({left:g},{middle:g})"
+        yield f'<path d="{SHAPES[peer.title]}" fill="{COLOURS[peer.title]}" transform="{place}"/>'
         yield f'<text class="small" x="{left + 9:g}" y="{middle + 4:g}">{escape(label)}</text>'
         left += 22 + 6.2 * len(label)
 
@@ -139,8 +145,9 @@ def svg(results: Results) -> str:
         more, top = panel(results, backend, top)
         parts += more
     title = "CPU for each message, peer / ours: to the right of even, ours takes less"
+    size = f'viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" height="{top:g}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:g}" width="{WIDTH}" height="{top:g}" role="img">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n"
         f'<rect class="ground" width="{WIDTH}" height="{top:g}"/>\n<text x="12" y="24">{title}</text>\n'
         + "\n".join(parts)

@@ -44,8 +44,8 @@ def _table() -> list[Client]:
         for pure in (False, True):
             suffix = "-pure" if pure else ""
             title = "zapros_websocket, pure" if pure else "zapros_websocket"
-            table.append(Client(f"ours-{backend}{suffix}", title, backend, opening, pure=pure))  # type: ignore[arg-type]
-    forms: dict[Backend, str] = {backend: "websockets.asyncio.client" for backend in backends}
+            table.append(Client(f"ours-{backend}{suffix}", title, backend, opening, pure=pure))
+    forms: dict[Backend, str] = dict.fromkeys(backends, "websockets.asyncio.client")
     forms |= {"trio": "websockets.trio.client", "sync": "websockets.sync.client"}
     for backend, module in forms.items():
         opening = partial(libraries.websockets, module=module)

@@ -8,12 +8,12 @@ says to, they do.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing, nullcontext
 from functools import partial
 from typing import Any
 
-from .library import NotThere, Session, Setting, load
+from .library import NotThere, Payload, Session, Setting, load
 
 NO_LIMIT = 1 << 40
 
@@ -56,7 +56,10 @@ def _zapros(setting: Setting, name: str) -> nullcontext[Session]:
     message = module.TextMessage if setting.text else module.BinaryMessage
 
     def talk(connection: Any) -> tuple[Any, Any]:
-        return lambda data: connection.send(message(data=data)), connection.recv
+        def send(data: Payload) -> Any:
+            return connection.send(message(data=data))
+
+        return send, connection.recv
 
     return nullcontext(Session(partial(getattr(module, name), setting.url, permessage_deflate=setting.deflate), talk))
 
@@ -76,7 +79,7 @@ def websockets(setting: Setting, module: str) -> nullcontext[Session]:
 
 
 @asynccontextmanager
-async def aiohttp(setting: Setting) -> AsyncIterator[Session]:
+async def aiohttp(setting: Setting) -> AsyncGenerator[Session, None]:
     """One session for all connections."""
     options: dict[str, Any] = {"max_msg_size": 0, "compress": 15 if setting.deflate else 0}
     if setting.ssl_context is not None:
@@ -92,13 +95,13 @@ async def aiohttp(setting: Setting) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def httpx_ws(setting: Setting) -> AsyncIterator[Session]:
+async def httpx_ws(setting: Setting) -> AsyncGenerator[Session, None]:
     """One client for all connections. It has no compression."""
     connect, httpx = load("httpx_ws").aconnect_ws, load("httpx")
     if setting.deflate:
         raise NotThere("httpx-ws has no compression")
     options: dict[str, Any] = setting.ping("keepalive_ping_interval_seconds")
-    # What it calls the largest message is how much it reads at once: no less than the default, and a message as a whole.
+    # What it calls the largest message is how much it reads at once: its default, or a whole message if that is more.
     options["max_message_size_bytes"] = max(1 << 16, setting.workload.size)
 
     def talk(connection: Any) -> tuple[Any, Any]:

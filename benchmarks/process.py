@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Final
 
 from . import libraries
@@ -22,6 +23,7 @@ from .workloads import WORKLOADS, Workload
 
 # Seconds for a client to be done, at the least: opening a thousand connections takes its time.
 PATIENCE: Final = 120.0
+PROJECT: Final = Path(__file__).parents[1]
 
 
 class LeftOut(Exception):
@@ -39,6 +41,7 @@ def run(client: Client, workload: Workload, seconds: float, place: Place, core: 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        cwd=PROJECT,
         env=environment,
     )
     try:

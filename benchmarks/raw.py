@@ -1,13 +1,13 @@
 """The limit: sockets with frames that were made before, and a count of bytes where a library would parse.
 
-What no client can undercut on that event loop, nor come close to: it neither masks, nor parses, nor hands a message over.
+What no client can undercut on that event loop: it neither masks nor parses, nor hands a message over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
@@ -58,7 +58,7 @@ def on_threads(setting: Setting) -> nullcontext[Session]:
     size = expected(setting)
 
     @contextmanager
-    def connect() -> Iterator[socket.socket]:
+    def connect() -> Generator[socket.socket, None, None]:
         with socket.create_connection(address(setting)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             context = setting.ssl_context
@@ -77,14 +77,17 @@ def on_threads(setting: Setting) -> nullcontext[Session]:
                 arrived += stream.recv_into(buffer)
             arrived -= size
 
-        return lambda payload: stream.sendall(frame(payload)), receive
+        def send(payload: Payload) -> None:
+            stream.sendall(frame(payload))
+
+        return send, receive
 
     return nullcontext(Session(connect, talk))
 
 
 def on_trio(setting: Setting) -> nullcontext[Session]:
     @asynccontextmanager
-    async def connect() -> AsyncIterator[trio.abc.Stream]:
+    async def connect() -> AsyncGenerator[trio.abc.Stream, None]:
         stream: trio.abc.Stream = await trio.open_tcp_stream(*address(setting))
         if setting.ssl_context is not None:
             stream = trio.SSLStream(stream, setting.ssl_context, server_hostname="127.0.0.1", https_compatible=True)
@@ -94,7 +97,10 @@ def on_trio(setting: Setting) -> nullcontext[Session]:
             yield stream
 
     def talk(stream: trio.abc.Stream) -> tuple[Any, Any]:
-        return lambda payload: stream.send_all(frame(payload)), counting(stream.receive_some, expected(setting))
+        def send(payload: Payload) -> Awaitable[None]:
+            return stream.send_all(frame(payload))
+
+        return send, counting(stream.receive_some, expected(setting))
 
     return nullcontext(Session(connect, talk))
 
@@ -146,7 +152,7 @@ def on_asyncio(setting: Setting) -> nullcontext[Session]:
     size = expected(setting)
 
     @asynccontextmanager
-    async def connect() -> AsyncIterator[tuple[asyncio.Transport, Counter]]:
+    async def connect() -> AsyncGenerator[tuple[asyncio.Transport, Counter], None]:
         loop = asyncio.get_running_loop()
         transport, counter = await loop.create_connection(Counter, *address(setting), ssl=setting.ssl_context)
         try:

@@ -82,7 +82,7 @@ class Results:
         return Spread.of(found) if found else None
 
     def ratio(self, measure: Measure, workload: str, peer: str, own: str) -> Spread | None:
-        """How many times our cost the peer's is: above 1 we are ahead. Formed in each round, then the median of them."""
+        """The peer's cost over ours, formed within each round: above 1 ours is ahead."""
         if measure is wall and WORKLOADS[workload].kind == "idle":
             return None
         ratios: list[float] = []

@@ -64,9 +64,7 @@ def crowd(session: Session, workload: Workload, work: Callable[[list[tuple[Send,
         pass
     before = resident()
     with ExitStack() as stack:
-        talks = [
-            session.talk_sync(stack.enter_context(session.connect_sync())) for _ in range(workload.connections)
-        ]
+        talks = [session.talk_sync(stack.enter_context(session.connect_sync())) for _ in range(workload.connections)]
         work(talks)
         return (resident() - before) / workload.connections
 
