@@ -105,7 +105,7 @@ def markdown(results: Results) -> str:
     """All tables."""
     lines = [f"Median of {results.rounds} rounds, with its quartiles.", ""]
     lines += [f"- {name}: {value}" for name, value in results.machine.items()]
-    lines += [f"- {name} {version}" for name, version in results.versions.items()]
+    lines += [f"- versions: {', '.join(f'{name} {version}' for name, version in results.versions.items())}"]
     lines += ["", *closing(results), ""]
     for backend in backends_of(results):
         lines += [f"### CPU, {LOOPS[backend]}: peer / ours", "", *ratios(results, cpu, backend)]

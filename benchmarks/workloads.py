@@ -98,11 +98,12 @@ def _table() -> list[Workload]:
         table.append(Workload(f"{prefix}rtt-64", f"round trip 64 B{suffix}", "round trip", 64, 256, tls))
         if tls:
             table.append(Workload("tls-echo-256k", "echo 256 KiB, TLS", "round trip", 1 << 18, 32, tls))
-        for kind, name in (("receive", "recv"), ("send", "send")):
+        kinds: list[tuple[Kind, str]] = [("receive", "recv"), ("send", "send")]
+        for kind, name in kinds:
             for short, title, size, batch in sizes:
-                table.append(Workload(f"{prefix}{name}-{short}", f"{name} {title}{suffix}", kind, size, batch, tls))  # type: ignore[arg-type]
+                table.append(Workload(f"{prefix}{name}-{short}", f"{kind} {title}{suffix}", kind, size, batch, tls))
     table += [
-        Workload("recv-json", "recv 1 KiB JSON, deflate", "receive", 1024, 1024, deflate=True),
+        Workload("recv-json", "receive 1 KiB JSON, deflate", "receive", 1024, 1024, deflate=True),
         Workload("send-json", "send 1 KiB JSON, deflate", "send", 1024, 1024, deflate=True),
         Workload("slow-200", "round trip 64 B, 200 us server", "round trip", 64, 128, delay=200),
         Workload("many-500", f"{MANY} connections", "many", 64, 1, connections=MANY),
