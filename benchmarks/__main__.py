@@ -23,6 +23,10 @@ from .targets import check
 from .workloads import QUICK, WORKLOADS
 
 
+# Each library once on each kind of loop: without uvloop, and without our pure form.
+QUICK_CLIENTS = ("*-trio", "*-asyncio", "*-sync")
+
+
 def chosen(patterns: list[str], names: list[str]) -> list[str]:
     """The names that one of the patterns matches; each pattern has to match one."""
     for pattern in patterns:
@@ -39,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clients", nargs="+", metavar="NAME", help="names or patterns; ours are added for the ratios")
     made.add_argument("--rounds", type=int, help="how often each client has its turn (7; quick: 1)")
     made.add_argument("--seconds", type=float, help="how long each is measured in a round (0.5; quick: 0.1)")
-    made.add_argument("--quick", action="store_true", help="a few workloads, once: a minute or two")
+    made.add_argument("--quick", action="store_true", help="a few workloads and clients, once: a minute or two")
     made.add_argument("--list", action="store_true", help="show the names of workloads and clients")
     made.add_argument("--load", nargs="+", type=Path, metavar="FILE", help="show what --json wrote; measure nothing")
     made.add_argument("--json", type=Path, metavar="FILE", help="write every reading; after each workload")
@@ -53,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def measured(options: argparse.Namespace) -> Results:
     quick: bool = options.quick
     workloads = chosen(options.workloads or (list(QUICK) if quick else ["*"]), list(WORKLOADS))
-    clients = set(chosen(options.clients or ["*"], list(CLIENTS)))
+    clients = set(chosen(options.clients or (list(QUICK_CLIENTS) if quick else ["*"]), list(CLIENTS)))
     clients |= {ours_for(name) for name in clients}
     if None in cores():
         print("There is one core only, so the server and the clients share it.")

@@ -59,7 +59,7 @@ FOOT: Final = 34
 class Scale:
     """Ratios to pixels. It ends on whole marks, and 1 is always on it."""
 
-    MARKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    MARKS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
     def __init__(self, ratios: list[float]) -> None:
         low, high = min([1, *ratios]), max([1, *ratios])
