@@ -22,7 +22,6 @@ from .server import CannotBuild
 from .targets import check
 from .workloads import QUICK, WORKLOADS
 
-
 # Each library once on each kind of loop: without uvloop, and without our pure form.
 QUICK_CLIENTS = ("*-trio", "*-asyncio", "*-sync")
 
