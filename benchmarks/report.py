@@ -103,7 +103,7 @@ def memories(results: Results) -> Iterator[str]:
 
 def markdown(results: Results) -> str:
     """All tables."""
-    lines = [f"Median of {results.rounds} rounds, with its quartiles.", ""]
+    lines = [f"Median of the rounds ({results.rounds}), with its quartiles.", ""]
     lines += [f"- {name}: {value}" for name, value in results.machine.items()]
     lines += [f"- versions: {', '.join(f'{name} {version}' for name, version in results.versions.items())}"]
     lines += ["", *closing(results), ""]
