@@ -1,84 +1,110 @@
-"""``python -m benchmarks``: client CPU per message against peers, in interleaved rounds, as ratios.
+"""``python -m benchmarks``: what a message costs, for every client, against one server that is not the bottleneck.
 
-Every client runs in a process of its own, one after the other in each round, against one server in its own process.
-What is shown is the median of the peer's cost over ours in the same round: above 1 is ahead. A peer that is not
-installed, or not there on a backend, is left out. Needs ``pip install websockets`` beside the project.
+Each client runs in a process of its own, on a core of its own. In each round every client has its turn, in an order
+that is drawn anew; a ratio is formed within a round, and what is shown is the median of the rounds with its quartiles.
+Needs Linux, a C compiler and ``pip install -e '.[bench]'``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from fnmatch import fnmatchcase
+from pathlib import Path
 
-from .client import CLIENTS
+from . import docs
+from .chart import svg
+from .clients import CLIENTS, ours_for
+from .report import closing, header, markdown, screen
+from .results import Results, load
+from .rounds import cores, measure
+from .server import CannotBuild
+from .targets import check
+from .workloads import QUICK, WORKLOADS
 
-WORKLOADS = [
-    ("round trip", 64, 2000),
-    ("receive", 64, 20000),
-    ("receive", 1024, 20000),
-    ("receive", 65536, 500),
-    ("receive", 1 << 20, 50),
-    ("send", 64, 4000),
-    ("send", 1024, 4000),
-    ("send", 65536, 300),
-    ("send", 1 << 20, 30),
-]
-OURS = {"trio": "zapros_websocket, trio", "asyncio": "zapros_websocket, asyncio"}
-
-
-def measured(client: str, port: str, workload: tuple[str, int, int]) -> float | None:
-    command = [sys.executable, "-m", "benchmarks.client", client, port, *map(str, workload)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if run.returncode:
-        print(f"left out: {client}, {workload[0]} {workload[1]} B: {run.stderr.strip().splitlines()[-1:]}")
-        return None
-    seconds: float = json.loads(run.stdout)
-    return seconds
+# Each library once on each kind of loop: without uvloop, and without our pure form.
+QUICK_CLIENTS = ("*-trio", "*-asyncio", "*-sync")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds: int = parser.parse_args().rounds
-    print(f"Python {platform.python_version()} on {platform.machine()}", end="")
-    for package in ("zapros", "wsproto", "anyio", "trio", "websockets"):
+def chosen(patterns: list[str], names: list[str]) -> list[str]:
+    """The names that one of the patterns matches; each pattern has to match one."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            sys.exit(f"{pattern!r} matches none of: {', '.join(names)}")
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--workloads", nargs="+", metavar="NAME", help="names or patterns such as 'recv-*'")
+    made.add_argument("--clients", nargs="+", metavar="NAME", help="names or patterns; ours are added for the ratios")
+    made.add_argument("--rounds", type=int, help="how often each client has its turn (7; quick: 1)")
+    made.add_argument("--seconds", type=float, help="how long each is measured in a round (0.5; quick: 0.1)")
+    made.add_argument("--quick", action="store_true", help="a few workloads and clients, once: a minute or two")
+    made.add_argument("--list", action="store_true", help="show the names of workloads and clients")
+    made.add_argument("--load", nargs="+", type=Path, metavar="FILE", help="show what --json wrote; measure nothing")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write every reading; after each workload")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="write tables")
+    made.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
+    made.add_argument("--docs", action="store_true", help="write tables and chart into docs/explanation/performance.md")
+    made.add_argument("--check", action="store_true", help="compare with targets.txt; status 1 when one is missed")
+    return made
+
+
+def measured(options: argparse.Namespace) -> Results:
+    quick: bool = options.quick
+    workloads = chosen(options.workloads or (list(QUICK) if quick else ["*"]), list(WORKLOADS))
+    clients = set(chosen(options.clients or (list(QUICK_CLIENTS) if quick else ["*"]), list(CLIENTS)))
+    clients |= {ours_for(name) for name in clients}
+    if None in cores():
+        print("There is one core only, so the server and the clients share it.")
+    results: Results | None = None
+    for results, name in measure(
+        [CLIENTS[client] for client in CLIENTS if client in clients],
+        [WORKLOADS[workload] for workload in workloads],
+        rounds=options.rounds or (1 if quick else 7),
+        seconds=options.seconds or (0.1 if quick else 0.5),
+        save_to=options.json,
+        started=lambda results: print("\n".join(header(results)), flush=True),
+    ):
+        print("\n".join(screen(results, name)), flush=True)
+    assert results is not None
+    return results
+
+
+def main() -> int:
+    options = parser().parse_args()
+    if options.list:
+        print("workloads:", *WORKLOADS, "\nclients:", *CLIENTS)
+        return 0
+    if options.load:
+        results = load(options.load)
+        print("\n".join(header(results)))
+        for name in results.workloads:
+            print("\n".join(screen(results, name)))
+    else:
         try:
-            print(f", {package} {version(package)}", end="")
-        except PackageNotFoundError:
-            print(f", no {package}", end="")
-    print(f"; {rounds} rounds\n")
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.server"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        print(f"{'workload':20} {'client':28} {'us/message':>10}   peer / ours, median (least to most)")
-        for workload in WORKLOADS:
-            costs: dict[str, list[float]] = {client: [] for client in CLIENTS}
-            for _ in range(rounds):
-                for client, spent in costs.items():
-                    seconds = measured(client, port, workload)
-                    if seconds is not None:
-                        spent.append(seconds)
-            for client, spent in costs.items():
-                if not spent:
-                    continue
-                own = costs[OURS[CLIENTS[client][0]]]
-                ratios = [theirs / ours for theirs, ours in zip(spent, own, strict=False)]
-                name = f"{workload[0]} {workload[1]} B"
-                print(
-                    f"{name:20} {client:28} {statistics.median(spent) * 1e6:10.1f}   "
-                    f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                    flush=True,
-                )
-    finally:
-        server.kill()
-        server.wait()
+            results = measured(options)
+        except CannotBuild as reason:
+            sys.exit(str(reason))
+    print("", *closing(results), sep="\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(results), encoding="utf-8")
+    if options.svg:
+        options.svg.write_text(svg(results), encoding="utf-8")
+    if options.docs:
+        docs.write(results)
+    missed = 0
+    if options.check:
+        print()
+        for met, line in check(results):
+            missed += not met
+            print(line)
+        print(f"{missed} missed" if missed else "none missed")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

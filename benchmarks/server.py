@@ -1,75 +1,104 @@
-"""A server that costs the clients under measurement nothing: a process of its own, with hand-written frames.
-
-The path says what it does: ``/echo`` sends each message back; ``/flood/SIZE/N``
-sends N binary messages of SIZE bytes for each text message that comes in; ``/sink`` reads. Compression is not offered.
-"""
+"""The server of the benchmarks: compiled on the spot, run in a process of its own, and watched."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
+import ctypes
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
 
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+import trustme
 
+from .workloads import CORPUS, Workload, deflated_corpus
 
-def frame(payload: bytes, opcode: int = 2) -> bytes:
-    length = len(payload)
-    if length < 126:
-        return bytes((0x80 | opcode, length)) + payload
-    if length < 1 << 16:
-        return bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
-
-
-async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    first, second = await reader.readexactly(2)
-    length = second & 0x7F
-    if length == 126:
-        length = int.from_bytes(await reader.readexactly(2), "big")
-    elif length == 127:
-        length = int.from_bytes(await reader.readexactly(8), "big")
-    key = await reader.readexactly(4)
-    payload = await reader.readexactly(length)
-    keys = (key * (length // 4 + 1))[:length]
-    plain = int.from_bytes(payload, "little") ^ int.from_bytes(keys, "little")
-    return first & 0x0F, plain.to_bytes(length, "little")
+SOURCE: Final = Path(__file__).with_name("server.c")
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    request = await reader.readuntil(b"\r\n\r\n")
-    path = request.split(b" ", 2)[1].decode()
-    lines = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:-2])
-    key = next(value for name, value in lines.items() if name.lower() == b"sec-websocket-key")
-    accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
-    writer.write(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
-    mode, *numbers = path.strip("/").split("/")
-    while True:
-        opcode, payload = await read_frame(reader)
-        if opcode == 8:
-            writer.write(frame(payload, 8))
-            writer.close()
+class CannotBuild(Exception):
+    """There is no compiler, or it refused."""
+
+
+class CpuClock:
+    """The CPU time of another process, all its threads together, to the nanosecond (Linux)."""
+
+    def __init__(self, pid: int) -> None:
+        clock = ctypes.c_int()
+        if ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+            raise OSError(f"the process {pid} has no CPU clock")
+        self._clock = clock.value
+
+    def __call__(self) -> float:
+        return time.clock_gettime(self._clock)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the server is: what a client has to know."""
+
+    pid: int
+    plain: int
+    tls: int
+    authority: str
+
+    def url(self, workload: Workload) -> str:
+        scheme, port = ("wss", self.tls) if workload.tls else ("ws", self.plain)
+        return f"{scheme}://127.0.0.1:{port}{workload.path}"
+
+    def ssl_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.authority)
+
+
+class Server:
+    """Runs for the length of a ``with`` block, on the core ``core``. Without the headers of OpenSSL it has no TLS."""
+
+    def __init__(self, core: int | None) -> None:
+        self._core = core
+
+    def __enter__(self) -> Place:
+        self._folder = tempfile.TemporaryDirectory(prefix="benchmarks-")
+        folder = Path(self._folder.name)
+        build(folder / "server")
+        (folder / "corpus").write_bytes(deflated_corpus())
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+        certificate = authority.issue_cert("127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(str(folder / "certificate.pem"))
+        certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+        arguments = ("server", "corpus", str(CORPUS), "certificate.pem", "key.pem")
+        self._process = subprocess.Popen(
+            arguments, executable=folder / "server", cwd=folder, stdout=subprocess.PIPE, encoding="utf-8"
+        )
+        assert self._process.stdout is not None
+        ports = json.loads(self._process.stdout.readline())
+        if self._core is not None:
+            os.sched_setaffinity(self._process.pid, {self._core})
+        return Place(self._process.pid, ports["plain"], ports["tls"], str(folder / "authority.pem"))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        with self._process:
+            pass
+        self._folder.cleanup()
+
+
+def build(target: Path) -> None:
+    """Compile the server, with TLS if that can be."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        raise CannotBuild("the server of the benchmarks is written in C: install a compiler, or name it in CC")
+    command = [compiler, "-O2", str(SOURCE), "-o", str(target)]
+    for more in (["-DWITH_TLS", "-lssl", "-lcrypto"], []):
+        built = subprocess.run([*command, *more], capture_output=True, encoding="utf-8", check=False)
+        if built.returncode == 0:
             return
-        if opcode == 9:
-            writer.write(frame(payload, 10))
-        elif mode == "echo":
-            writer.write(frame(payload, opcode))
-        elif mode == "flood":
-            size, count = map(int, numbers)
-            message = frame(bytes(size))
-            for _ in range(count):
-                writer.write(message)
-                await writer.drain()
-
-
-async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    raise CannotBuild(built.stderr)
