@@ -136,13 +136,11 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 inbox.let_in()
             return taken
         while True:
-            if self._inbox.is_ready:
+            if self._is_due():
                 await self._pace.observe()
-                if not self._inbox.is_ready:
-                    continue
-            else:
-                await self._inbox.wait()
-            message = self._inbox.pop()
+            if not inbox.is_ready:
+                await inbox.wait()
+            message = inbox.pop()
             if message is not None:
                 return message
             if self._session.received is not None and self._owes_close_message:

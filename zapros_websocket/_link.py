@@ -99,7 +99,6 @@ class Link:
                         if self._options.ping_interval is not None and self.stream.carries_control:
                             interval, timeout = self._options.ping_interval, self._options.ping_timeout
                             self._tasks.start_soon(keep_alive, self, interval, timeout)
-                        self._flush_soon()
                         with self._reading:
                             await self._read()
                         await self._finish()
@@ -127,6 +126,7 @@ class Link:
 
     async def _read(self) -> None:
         while self.session.state is not State.CLOSED:
+            self._flush_soon()
             if self.session.has_more:
                 # What takes long lets others have their turn.
                 await checkpoint()
@@ -173,7 +173,8 @@ class Link:
             session.has_seen_control = False
             self.inbox.put([message for message in messages if not self._is_for_itself(message)])
             if session.has_control:
-                self._flush_soon()
+                # The reader has it written: what takes in may be called from where no task can be started.
+                return False
         elif messages:
             self.inbox.put_data(cast("list[Data]", messages), None if session.inflates else size)
         return not (self.inbox.is_full or session.has_more or session.state is State.CLOSED)

@@ -304,6 +304,9 @@ class SocketStream(AsyncBaseNetworkStream):
 
         def on_readable() -> None:
             nonlocal again
+            if again is not None:
+                again.cancel()
+                again = None
             if over.done():
                 return
             try:
@@ -315,7 +318,7 @@ class SocketStream(AsyncBaseNetworkStream):
                         over.set_result(None)
                         break
                 else:
-                    # There is more, and nobody will call back for what TLS has decrypted already.
+                    # There is more. For what TLS has decrypted already nobody will call back.
                     again = loop.call_soon(on_readable)
                     return
             except Exception as error:

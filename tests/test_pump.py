@@ -1,0 +1,391 @@
+"""Receiving and sending on a real socket, at once where that can be: what it does when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import ClassVar
+
+import anyio
+import pytest
+import trio
+from anyio.lowlevel import checkpoint
+from wsproto.connection import SERVER, Connection
+from wsproto.events import BytesMessage, Ping, Pong
+from zapros import AsyncClient
+
+from tests.memory import StreamHandler
+from zapros_websocket import (
+    AsyncWebSocket,
+    BinaryMessage,
+    ConnectionClosed,
+    PingMessage,
+    TextMessage,
+    _pace,
+    aconnect_ws,
+)
+from zapros_websocket._streams import sockets
+
+pytestmark = pytest.mark.anyio
+
+LARGE = bytes(range(256)) * 4096 * 4
+
+
+class Collected:
+    """A sink that keeps what it takes."""
+
+    def __init__(self, *, wants: int) -> None:
+        self.data = b""
+        self.takes = 0
+        self.has_taken = anyio.Event()
+        self._wants = wants
+
+    def take(self, data: bytes | memoryview) -> bool:
+        self.data += bytes(data)
+        self.takes += 1
+        self.has_taken.set()
+        return bool(data) and len(self.data) < self._wants
+
+    def room(self) -> memoryview | None:
+        return None
+
+    def fill(self, count: int) -> bool:
+        raise NotImplementedError
+
+
+def pair(kind: type[socket.socket] = socket.socket) -> tuple[sockets.SocketStream, socket.socket]:
+    ours, theirs = socket.socketpair()
+    sock = kind(fileno=ours.detach())
+    sock.setblocking(False)
+    return sockets.SocketStream(sock, ssl.create_default_context()), theirs
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setblocking(False)
+    return ours, theirs
+
+
+@pytest.fixture
+async def connected() -> AsyncIterator[tuple[AsyncWebSocket, socket.socket]]:
+    ours, theirs = tcp_pair()
+    stream = sockets.SocketStream(ours, ssl.create_default_context())
+    with theirs:
+        async with aconnect_ws("ws://t/", client=AsyncClient(handler=StreamHandler(stream)), close_timeout=0) as ws:
+            yield ws, theirs
+
+
+async def read_message(theirs: socket.socket) -> bytes:
+    """The next binary message of the client, as the server sees it."""
+    theirs.setblocking(False)
+    protocol = Connection(SERVER)
+    received = bytearray()
+    while True:
+        with suppress(BlockingIOError):
+            protocol.receive_data(theirs.recv(1 << 20))
+            for event in protocol.events():
+                assert isinstance(event, BytesMessage)
+                received += event.data
+                if event.message_finished:
+                    return bytes(received)
+        await checkpoint()
+
+
+async def test_a_message_that_the_socket_takes_in_part_is_written_to_its_end(
+    connected: tuple[AsyncWebSocket, socket.socket],
+) -> None:
+    ws, theirs = connected
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ws.send, LARGE)
+        assert await read_message(theirs) == LARGE
+
+
+async def test_a_large_message_waits_until_the_socket_takes_a_byte(
+    connected: tuple[AsyncWebSocket, socket.socket],
+) -> None:
+    ws, theirs = connected
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ws.send, LARGE)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(ws.send, LARGE[::-1])
+        await anyio.wait_all_tasks_blocked()
+        assert await read_message(theirs) == LARGE
+
+
+async def test_a_send_that_was_cancelled_with_a_part_written_is_the_last(
+    connected: tuple[AsyncWebSocket, socket.socket],
+) -> None:
+    ws, _ = connected
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ws.send, LARGE)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    with pytest.raises(ConnectionClosed, match="a send was cancelled"):
+        await ws.send("more")
+
+
+async def test_a_send_on_a_connection_that_was_reset_says_so(connected: tuple[AsyncWebSocket, socket.socket]) -> None:
+    ws, theirs = connected
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    with pytest.raises(ConnectionClosed) as caught:
+        while True:
+            await ws.send("into the void")
+    assert caught.value.code == 1006
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_large_message_is_received_to_where_it_stays(connected: tuple[AsyncWebSocket, socket.socket]) -> None:
+    ws, theirs = connected
+    protocol = Connection(SERVER)
+    frames = protocol.send(BytesMessage(LARGE)) + protocol.send(BytesMessage(b"behind"))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, lambda: theirs.sendall(frames))
+        assert await ws.recv() == BinaryMessage(LARGE)
+        assert await ws.recv() == BinaryMessage(b"behind")
+
+
+async def test_a_ping_is_answered_from_where_no_task_can_be_started(
+    connected: tuple[AsyncWebSocket, socket.socket],
+) -> None:
+    ws, theirs = connected
+    protocol = Connection(SERVER)
+    await anyio.wait_all_tasks_blocked()
+    for number in (b"1", b"2"):
+        theirs.sendall(protocol.send(Ping(number)))
+        assert await ws.recv() == PingMessage(number)
+        await anyio.wait_all_tasks_blocked()
+        protocol.receive_data(theirs.recv(100))
+        assert list(protocol.events()) == [Pong(number)]
+
+
+async def test_a_pump_goes_on_where_the_last_one_stopped() -> None:
+    stream, theirs = pair()
+    with theirs:
+        for text in (b"one", b"two"):
+            theirs.send(text)
+            await stream.pump(sink := Collected(wants=3))
+            assert sink.data == text
+        theirs.close()
+        await stream.pump(sink := Collected(wants=3))
+        assert sink.data == b""
+    await stream.close()
+
+
+async def test_cancelling_a_pump_loses_nothing() -> None:
+    stream, theirs = pair()
+    sink = Collected(wants=6)
+    with theirs:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.pump, sink)
+                await anyio.wait_all_tasks_blocked()
+                theirs.send(b"one")
+                await sink.has_taken.wait()
+                scope.cancel()
+        theirs.send(b"two")
+        await anyio.wait_all_tasks_blocked()
+        assert sink.data == b"one"
+        await stream.pump(sink)
+        assert sink.data == b"onetwo"
+    await stream.close()
+
+
+async def test_closing_a_stream_ends_its_pump() -> None:
+    stream, theirs = pair()
+    with theirs:
+        async with anyio.create_task_group() as tasks:
+
+            async def pump() -> None:
+                with pytest.raises((anyio.ClosedResourceError, trio.ClosedResourceError)):
+                    await stream.pump(Collected(wants=1))
+
+            tasks.start_soon(pump)
+            await anyio.wait_all_tasks_blocked()
+            await stream.close()
+
+
+async def test_a_pump_that_never_runs_dry_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A buffer that each read fills is what a peer without end does.
+    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    stream, theirs = pair()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    with theirs:
+        theirs.send(bytes(200))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            await checkpoint()
+            sink = Collected(wants=200)
+            await stream.pump(sink)
+            tasks.cancel_scope.cancel()
+    assert sink.takes == 200
+    assert turns >= 200 // 16 - 2
+    await stream.close()
+
+
+async def test_a_pump_takes_part_when_the_server_shakes_hands_anew() -> None:
+    class Renegotiating(socket.socket):
+        wants: ClassVar[list[Exception]] = []
+
+        def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]
+            if self.wants:
+                raise self.wants.pop()
+            return super().recv_into(buffer)
+
+        def send(self, data: memoryview, flags: int = 0) -> int:  # type: ignore[override]
+            if self.wants:
+                raise self.wants.pop()
+            return super().send(data, flags)
+
+    stream, theirs = pair(Renegotiating)
+    with theirs:
+        theirs.send(b"hello")
+        Renegotiating.wants[:] = [ssl.SSLWantWriteError()]
+        await stream.pump(sink := Collected(wants=5))
+        assert sink.data == b"hello"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.pump, sink := Collected(wants=5))
+            await anyio.wait_all_tasks_blocked()
+            Renegotiating.wants[:] = [ssl.SSLWantReadError()]
+            tasks.start_soon(stream.send_all, b"waits")
+            await anyio.wait_all_tasks_blocked()
+            theirs.send(b"again")
+        assert sink.data == b"again"
+        assert theirs.recv(10) == b"waits"
+    await stream.close()
+
+
+class WithoutReadiness(asyncio.SelectorEventLoop):
+    """As the event loop of Windows is by default."""
+
+    def add_reader(self, fd: object, callback: Callable[..., object], *args: object) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": WithoutReadiness})], ids=["asyncio"])
+async def test_an_event_loop_without_readiness_is_helped_out_by_anyio() -> None:
+    stream, theirs = pair()
+    with theirs:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stream.pump, sink := Collected(wants=5))
+            await anyio.wait_all_tasks_blocked()
+            theirs.send(b"hello")
+        assert sink.data == b"hello"
+    await stream.close()
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["scope", "native"])
+async def test_a_cancellation_is_observed_also_where_the_event_loop_keeps_it_elsewhere(
+    connected: tuple[AsyncWebSocket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    native: bool,
+    anyio_backend_name: str,
+) -> None:
+    monkeypatch.setattr(_pace, "knows_trio", False)
+    monkeypatch.setattr(_pace, "knows_anyio", False)
+    ws, theirs = connected
+    theirs.sendall(Connection(SERVER).send(BytesMessage(b"kept")))
+    await anyio.wait_all_tasks_blocked()
+    if native and anyio_backend_name == "asyncio":
+
+        async def cancel_itself() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await ws.recv()
+
+        task = asyncio.create_task(cancel_itself())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ws.recv()
+        assert scope.cancelled_caught
+    assert await ws.recv() == BinaryMessage(b"kept")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_in_no_scope_is_asked_about_each_time(connected: tuple[AsyncWebSocket, socket.socket]) -> None:
+    ws, theirs = connected
+    theirs.sendall(Connection(SERVER).send(BytesMessage(b"kept")))
+    await anyio.wait_all_tasks_blocked()
+    pace = _pace.AsyncioPace()
+
+    async def in_no_scope() -> None:
+        assert pace.is_due()
+        with anyio.CancelScope() as outer, anyio.CancelScope(shield=True) as inner:  # noqa: ASYNC100
+            assert not pace.is_due()
+            outer.cancel()
+            assert not pace.is_due()
+            inner.cancel()
+            assert pace.is_due()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ws.recv()
+        assert scope.cancelled_caught
+
+    await asyncio.create_task(in_no_scope())
+    assert await ws.recv() == BinaryMessage(b"kept")
+
+
+async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_on_all_connections_together(
+    connected: tuple[AsyncWebSocket, socket.socket],
+) -> None:
+    ws, theirs = connected
+    ours, other = tcp_pair()
+    stream = sockets.SocketStream(ours, ssl.create_default_context())
+    client = AsyncClient(handler=StreamHandler(stream))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    with other:
+        async with aconnect_ws("ws://t/", client=client, close_timeout=0) as second:
+            frame = Connection(SERVER).send(BytesMessage(b"x"))
+            theirs.sendall(frame * 160)
+            other.sendall(frame * 160)
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(count)
+                await checkpoint()
+                before = turns
+                for _ in range(160):
+                    await ws.recv()
+                    await second.recv()
+                assert turns - before >= 9
+                tasks.cancel_scope.cancel()
+
+
+async def test_text_that_is_large_is_text(connected: tuple[AsyncWebSocket, socket.socket]) -> None:
+    ws, theirs = connected
+    text = "ü" * 50_000
+    payload = text.encode()
+    frame = b"\x81\x7f" + len(payload).to_bytes(8, "big") + payload
+    theirs.sendall(frame[:40_000])
+    await anyio.wait_all_tasks_blocked()
+    theirs.sendall(frame[40_000:])
+    assert await ws.recv() == TextMessage(text)
+    theirs.sendall(frame[:40_001])
+    await anyio.wait_all_tasks_blocked()
+    theirs.sendall(b"\xff" * (len(frame) - 40_001))
+    with pytest.raises(ConnectionClosed) as caught:
+        await ws.recv()
+    assert caught.value.code == 1007
