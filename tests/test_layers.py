@@ -22,6 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "_without_wsproto": set(),
     "_connection": {"anyio", "zapros"},
     "_base": set(),
+    "_payloads": set(),
     "_link": {"anyio", "trio"},
     "_writer": {"anyio"},
     "_keepalive": {"anyio"},

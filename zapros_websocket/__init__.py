@@ -6,7 +6,9 @@ from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
+from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
+from ._payloads import JsonValue as JsonValue
 from ._protocol.messages import BinaryMessage as BinaryMessage
 from ._protocol.messages import CloseCode as CloseCode
 from ._protocol.messages import CloseMessage as CloseMessage

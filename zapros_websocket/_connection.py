@@ -8,7 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from zapros import Response
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from ._protocol.handshake import Agreement
     from ._protocol.options import PerMessageDeflateExtension
+
+T = TypeVar("T")
 
 
 class AsyncWebSocket(AsyncBaseWebSocket):
@@ -148,6 +151,30 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 raise
             if isinstance(message, (TextMessage, BinaryMessage)):
                 return message
+
+    async def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T]) -> T:
+        while True:
+            if not self._inbox.is_ready:
+                await self._inbox.wait()
+            else:
+                await self._link.pace.observe()
+                if not self._inbox.is_ready:
+                    continue
+            # From here on nothing is awaited: the message that was looked at is the one that is taken.
+            message = self._inbox.peek()
+            if isinstance(message, (TextMessage, BinaryMessage)):
+                try:
+                    value = read(message)
+                except BaseException:
+                    self._inbox.leave()
+                    raise
+                self._inbox.pop()
+                return value
+            self._inbox.pop()
+            if message is None:
+                # The peer's close has come out now, as an error.
+                self._owes_close_message = False
+                raise self._link.closed_error()
 
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
