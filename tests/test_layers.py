@@ -16,6 +16,8 @@ LAYERS: dict[str, set[str]] = {
     "_cli": {"trio", "zapros"},
     "testing": {"anyio", "wsproto"},
     "__init__": {"wsproto"},
+    "_reconnecting": {"anyio", "zapros"},
+    "_retries": {"zapros"},
     "_connect": {"anyio", "zapros", "trio"},
     "_opening": {"anyio", "zapros", "trio"},
     "_last_step": {"zapros"},

@@ -223,3 +223,16 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             # What the peer answers to this is no news to anyone.
             self._owes_close_message = False
         await self._link.close(message)
+
+    # What reconnecting asks
+
+    def _seen_close(self) -> ConnectionClosed | None:
+        """The peer's close, when it came before one of ours and the user has seen it: in iteration, or as a message."""
+        if self._session.received is None or self._owes_close_message or self._link.is_closed_here:
+            return None
+        return self._link.closed_error()
+
+    def _is_lost_by(self, error: ConnectionClosed) -> bool:
+        """Whether the error says how this very connection ended, and it was not this side that closed it."""
+        is_its_own = error.received is self._session.received and error.code == self.close_code
+        return is_its_own and not self._link.is_closed_here
