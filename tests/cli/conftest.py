@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from zapros_websocket.testing import echo_server
 
 
 @contextmanager
-def serving(tls: ssl.SSLContext | None = None) -> Iterator[str]:
+def serving(tls: ssl.SSLContext | None = None) -> Generator[str]:
     """An echo server in a thread: its address, with a final slash."""
     started = threading.Event()
     found: list[str] = []
@@ -55,7 +55,7 @@ def url() -> Iterator[str]:
 def secure_url() -> Iterator[str]:
     """The address of one behind TLS, with a certificate that nobody knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
     with serving(context) as url:
         yield url
 

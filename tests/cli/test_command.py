@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -143,7 +143,7 @@ def test_nobody_there_is_status_3(run: Run) -> None:
 
 
 @contextmanager
-def rude_server(answer: Callable[[bytes], bytes]) -> Iterator[int]:
+def rude_server(answer: Callable[[bytes], bytes]) -> Generator[int]:
     """Sends one answer to the head of one request, and ends the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import pytest
@@ -20,6 +21,8 @@ from zapros_websocket._cli.display import Display, OutputClosedError
 from zapros_websocket._cli.status import Status, status_of
 
 pytestmark = pytest.mark.anyio
+
+Step: TypeAlias = str | Exception | Callable[[], Awaitable[None]] | None
 
 
 @pytest.fixture(params=["trio", "asyncio"])
@@ -54,7 +57,7 @@ class Recorder(Display):
 class Typist:
     """Gives the lines, and waits where it finds no line to give: for ever, or for a step."""
 
-    def __init__(self, *steps: object) -> None:
+    def __init__(self, *steps: Step) -> None:
         self._steps = list(steps)
 
     async def read_line(self) -> str | None:
@@ -65,7 +68,6 @@ class Typist:
                 return step
             if isinstance(step, Exception):
                 raise step
-            assert callable(step)
             await step()
 
 
@@ -78,7 +80,7 @@ class Talk:
 
     async def run(
         self,
-        *steps: object,
+        *steps: Step,
         files: Sequence[bytes] = (),
         wait: float = 1.0,
         ping_every: float | None = None,

@@ -69,7 +69,7 @@ class Bench:
         """Measure, show, and say how it ended."""
         status = Status.DONE
         try:
-            with self._live(self._rows) as refresh:
+            with self._live(self.rows) as refresh:
                 async with create_task_group() as tasks:
                     tasks.start_soon(_keep_fresh, refresh)
                     status = await self._measure(ws)
@@ -102,7 +102,8 @@ class Bench:
             return max(status_of(closed), Status.CLOSED)
         return Status.DONE
 
-    def _rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> list[tuple[str, str]]:
+        """What was measured so far."""
         return Latencies.of(self._seconds).rows() if self._seconds else [("round trips", "0")]
 
     def report(self) -> str:

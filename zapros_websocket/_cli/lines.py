@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
-from anyio import sleep_forever, to_thread
+from anyio import to_thread
 
 READ_SIZE: Final = 64 * 1024
 
@@ -90,19 +92,35 @@ class EditedLines:
         """What is printed in the block appears above the line that is being edited."""
         from prompt_toolkit.patch_stdout import patch_stdout
 
-        with patch_stdout(raw=True):
+        has_termios = find_spec("termios") is not None
+        with _unechoed(sys.stdin.fileno()) if has_termios else nullcontext(), patch_stdout(raw=True):
             yield
 
     async def read_line(self) -> str | None:
-        """The next line; None after Ctrl-D. Ctrl-C is a signal here too, and it does not return from that."""
-        try:
-            return await self._session.prompt_async(handle_sigint=False)
-        except EOFError:
-            return None
-        except KeyboardInterrupt:
-            signal.raise_signal(signal.SIGINT)
-            await sleep_forever()
-            raise
+        """The next line; None after Ctrl-D. Ctrl-C becomes the signal that it is elsewhere."""
+        while True:
+            try:
+                return await self._session.prompt_async(handle_sigint=False)
+            except EOFError:
+                return None
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _unechoed(terminal: int) -> Generator[None]:
+    # Between two lines the editor gives the terminal back, which would eat a Ctrl-D and show what is typed ahead. So it
+    # is given back to a mode that keeps both for the next line, and in which only Ctrl-C takes effect at once.
+    import termios
+
+    before = termios.tcgetattr(terminal)
+    unechoed = termios.tcgetattr(terminal)
+    unechoed[3] &= ~(termios.ICANON | termios.ECHO)
+    termios.tcsetattr(terminal, termios.TCSANOW, unechoed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
 
 
 def history_file() -> Path:
