@@ -30,7 +30,8 @@ TABLE = re.compile(
 
 def test_percentiles_are_values_that_were_measured() -> None:
     found = Latencies.of([n / 1000 for n in range(100, 0, -1)])
-    assert (found.count, found.minimum, found.maximum, found.mean) == (100, 1, 100, pytest.approx(50.5))
+    assert (found.count, found.minimum, found.maximum) == (100, 1, 100)
+    assert found.mean == pytest.approx(50.5)
     assert found.percentiles == {"p50": 50, "p90": 90, "p99": 99, "p99.9": 100}
     one = Latencies.of([0.005])
     assert set(one.percentiles.values()) == {5}
