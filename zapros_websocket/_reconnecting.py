@@ -104,7 +104,7 @@ class reconnecting:
         if self._retries.is_over:
             raise StopAsyncIteration
         await sleep(self._retries.pause)
-        return Attempt(self._connect, self._policy, self._retries)
+        return Attempt(self._connect, self._retries)
 
 
 class Attempt:
@@ -117,9 +117,8 @@ class Attempt:
             the handshake; None for the first. Look at it to subscribe again, or to begin where you left off.
     """
 
-    def __init__(self, connect: Callable[[], aconnect_ws], policy: ReconnectPolicy, retries: Retries) -> None:
+    def __init__(self, connect: Callable[[], aconnect_ws], retries: Retries) -> None:
         self._connect = connect
-        self._policy = policy
         self._retries = retries
         self.number = retries.number + 1
         self.previous = retries.previous
@@ -149,26 +148,16 @@ class Attempt:
     ) -> bool:
         """Close the connection, and take a loss for the reason to go on."""
         now = current_time()
-        loss = self._loss(exc)
+        loss = loss_of(self._ws, exc)
         await self._connecting.__aexit__(exc_type, exc, traceback)
-        if loss is not None:
-            if self._retries.failed(loss, now):
-                return True
-            if exc is None and self._policy.retries(loss):
-                # It would go on, had it not been the last: an end without an error would look like being done.
-                raise loss
-        if exc is None:
-            self._retries.is_over = True
-        elif isinstance(exc, Exception) and loss is None:
-            # It comes out. Should somebody catch it inside the loop, then the loop can go on.
-            self._retries.note(exc, now)
-        return False
+        return self._retries.left(exc, loss, now)
 
-    def _loss(self, raised: BaseException | None) -> ConnectionClosed | None:
-        ws = self._ws
-        if raised is None:
-            return ws._seen_close()  # pyright: ignore[reportPrivateUsage]
-        lost = lost_connections(raised)
-        if all(ws._is_lost_by(error) for error in lost):  # pyright: ignore[reportPrivateUsage]
-            return lost[0] if lost else None
-        return None
+
+def loss_of(ws: AsyncWebSocket, raised: BaseException | None) -> ConnectionClosed | None:
+    """The loss of this connection for which a block has ended, or None; to be asked before the connection is closed."""
+    if raised is None:
+        return ws._seen_close()  # pyright: ignore[reportPrivateUsage]
+    lost = lost_connections(raised)
+    if all(ws._is_lost_by(error) for error in lost):  # pyright: ignore[reportPrivateUsage]
+        return lost[0] if lost else None
+    return None

@@ -152,6 +152,25 @@ class Retries:
             and (policy.max_time is None or now + self.pause - self._failing_since <= policy.max_time)
         )
 
+    def left(self, raised: BaseException | None, loss: ConnectionClosed | None, now: float) -> bool:
+        """The block has ended, with what it raised, and with the loss of its connection: whether to go on in silence.
+
+        Raises:
+            ConnectionClosed: the loss, which the block did not raise, and which is not followed by another attempt.
+        """
+        if loss is not None:
+            if self.failed(loss, now):
+                return True
+            if raised is None and self._policy.retries(loss):
+                # It would go on, had it not been the last: an end without an error would look like being done.
+                raise loss
+        if raised is None:
+            self.is_over = True
+        elif loss is None and isinstance(raised, Exception):
+            # It comes out. Should somebody catch it inside the loop, then the loop can go on.
+            self.note(raised, now)
+        return False
+
     def note(self, error: Exception, now: float) -> None:
         """Why the attempt, or its connection, came to an end."""
         self.previous = error

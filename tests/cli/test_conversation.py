@@ -17,7 +17,7 @@ from wsproto.events import TextMessage as WsprotoText
 from tests.memory import Backend, MemoryServer, autojump
 from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, TextMessage, aconnect_ws
 from zapros_websocket._cli.conversation import HELP, Conversation, how_it_ended
-from zapros_websocket._cli.display import Display, OutputClosedError
+from zapros_websocket._cli.display import Display
 from zapros_websocket._cli.status import Status, status_of
 
 pytestmark = pytest.mark.anyio
@@ -41,11 +41,11 @@ class Recorder(Display):
     def __init__(self) -> None:
         self.messages: list[str | bytes] = []
         self.remarks: list[str] = []
-        self.is_gone = False
+        self.failure: OSError | None = None
 
     async def show(self, message: TextMessage | BinaryMessage) -> None:
-        if self.is_gone:
-            raise OutputClosedError
+        if self.failure is not None:
+            raise self.failure
         self.messages.append(message.data)
 
     def say(self, text: str) -> None:
@@ -210,13 +210,24 @@ async def test_what_cannot_be_sent_is_said_and_the_next_line_is_sent(talk: Talk)
     assert talk.display.remarks[0].startswith("not sent: ")
 
 
-async def test_it_ends_when_nobody_reads_what_comes(talk: Talk) -> None:
+@pytest.mark.parametrize(
+    ("failure", "status", "remarks"),
+    [
+        (BrokenPipeError(), Status.DONE, []),
+        (OSError(28, "No space left on device"), Status.FAILED, ["cannot write: [Errno 28] No space left on device"]),
+    ],
+    ids=["nobody-reads", "no-space"],
+)
+async def test_it_ends_when_what_comes_cannot_be_written(
+    talk: Talk, failure: OSError, status: Status, remarks: list[str]
+) -> None:
     async def speak() -> None:
-        talk.display.is_gone = True
+        talk.display.failure = failure
         await talk.server.peer.send(WsprotoText("hello?"))
         await anyio.sleep_forever()
 
-    assert await talk.run(speak, "never") == Status.DONE
+    assert await talk.run(speak, "never") == status
+    assert talk.display.remarks == remarks
     assert any(isinstance(event, CloseConnection) and event.code == 1000 for event in talk.received)
 
 

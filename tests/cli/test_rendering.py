@@ -57,3 +57,4 @@ def test_a_pipe_gets_what_was_sent() -> None:
     assert for_a_pipe(TextMessage("ä\x1b"), pretty=False) == "ä\x1b\n".encode()
     assert for_a_pipe(BinaryMessage(b"\x00\n"), pretty=True) == b"\x00\n"
     assert for_a_pipe(TextMessage("[1]"), pretty=True) == b"[\n  1\n]\n"
+    assert for_a_pipe(TextMessage('"\\ud800"'), pretty=True) == b'"\\ud800"\n'

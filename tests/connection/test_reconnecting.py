@@ -278,7 +278,7 @@ async def test_an_error_of_a_handler_comes_out_bare() -> None:
 async def test_a_policy_of_ones_own_decides_about_handshakes() -> None:
     class Patient(ReconnectPolicy):
         def retries(self, error: Exception) -> bool:
-            return isinstance(error, KeyError) or ReconnectPolicy.retries(self, error)
+            return isinstance(error, KeyError) or super().retries(error)
 
     server = ScriptedServer(KeyError("no token"), 503)
     with pytest.raises(KeyError):

@@ -15,7 +15,7 @@ from anyio import CancelScope, Event, Path, create_task_group, current_time, sle
 
 from .._errors import ConnectionClosed
 from .._protocol.messages import BinaryMessage, CloseCode, CloseMessage, TextMessage
-from .display import Display, OutputClosedError
+from .display import Display
 from .lines import Lines
 from .status import Status, status_of
 
@@ -116,7 +116,11 @@ class Conversation:
             if not self._closes:
                 self._status = status_of(closed)
                 self._display.say(how_it_ended(closed))
-        except OutputClosedError:
+        except OSError as error:
+            # Whoever read the output may have read enough.
+            if not isinstance(error, BrokenPipeError):
+                self._display.complain(f"cannot write: {error}")
+                self._status = Status.FAILED
             await self._ws.close()
         self._over.set()
         scope.cancel()

@@ -18,10 +18,6 @@ from .._protocol.messages import BinaryMessage, TextMessage
 from .rendering import for_a_pipe, for_a_terminal, printable
 
 
-class OutputClosedError(Exception):
-    """Whoever read standard output does not any more."""
-
-
 class Display:
     """Shows what comes. Colours are for JSON on a terminal, and need rich."""
 
@@ -35,12 +31,16 @@ class Display:
         """A message of the peer.
 
         Raises:
-            OutputClosedError: nobody reads it.
+            BrokenPipeError: nobody reads it.
+            OSError: it cannot be written.
         """
-        if self._coloured is not None:
-            self._coloured(for_a_terminal(message, pretty=True))
-        elif self._is_terminal:
-            print(for_a_terminal(message, pretty=self._pretty), flush=True)
+        if self._is_terminal:
+            encoding = sys.stdout.encoding
+            text = for_a_terminal(message, pretty=self._pretty).encode(encoding, "backslashreplace").decode(encoding)
+            if self._coloured is None:
+                print(text, flush=True)
+            else:
+                self._coloured(text)
         else:
             await to_thread.run_sync(_write, for_a_pipe(message, pretty=self._pretty), abandon_on_cancel=True)
 
@@ -59,13 +59,10 @@ class Display:
 
 
 def _write(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError as error:
-        # What is left in the buffer would be flushed at the end of the process, and raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputClosedError from error
+    # Not through the buffer of sys.stdout: a thread that is left behind in there breaks the end of the interpreter.
+    left = memoryview(data)
+    while left:
+        left = left[os.write(sys.stdout.fileno(), left) :]
 
 
 def _coloured() -> Callable[[str], None]:

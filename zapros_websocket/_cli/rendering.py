@@ -48,7 +48,8 @@ def for_a_pipe(message: TextMessage | BinaryMessage, *, pretty: bool) -> bytes:
     """A text and a line break; the bytes of a binary message and nothing else."""
     if isinstance(message, BinaryMessage):
         return message.data
-    return (indented(message.data) if pretty else message.data).encode() + b"\n"
+    # JSON can stand for what UTF-8 has no place for: half of a pair of surrogates.
+    return (indented(message.data) if pretty else message.data).encode(errors="backslashreplace") + b"\n"
 
 
 def indented(text: str) -> str:
