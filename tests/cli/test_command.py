@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from wsproto.utilities import generate_accept_token
 
-from zapros_websocket._cli import command
+from zapros_websocket import _without_wsproto
+from zapros_websocket._cli import command, opening
 from zapros_websocket._cli.command import main
 from zapros_websocket._cli.display import Display
 from zapros_websocket._cli.opening import authorization
@@ -194,6 +195,21 @@ def test_headers_and_credentials_are_sent(run: Run) -> None:
 
 def test_credentials_without_a_colon_are_a_token() -> None:
     assert authorization("abc") == "Bearer abc"
+
+
+def test_an_answer_that_is_not_http_is_status_4(run: Run) -> None:
+    with rude_server(lambda head: b"go away\r\n\r\n") as port:
+        outcome = run(f"ws://127.0.0.1:{port}/")
+    assert outcome.status == 4
+    assert "not HTTP" in outcome.remarks
+
+
+def test_what_stands_in_for_wsproto_is_status_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "aconnect_ws", _without_wsproto.aconnect_ws)
+        outcome = run("ws://127.0.0.1/")
+    assert outcome.status == 1
+    assert "pip install wsproto" in outcome.remarks
 
 
 def test_without_wsproto_it_says_what_to_install() -> None:

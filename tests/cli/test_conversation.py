@@ -42,10 +42,12 @@ class Recorder(Display):
         self.messages: list[str | bytes] = []
         self.remarks: list[str] = []
         self.failure: OSError | None = None
+        self.seconds_a_message = 0.0
 
     async def show(self, message: TextMessage | BinaryMessage) -> None:
         if self.failure is not None:
             raise self.failure
+        await anyio.sleep(self.seconds_a_message)
         self.messages.append(message.data)
 
     def say(self, text: str) -> None:
@@ -186,11 +188,13 @@ async def test_a_lost_connection_ends_it(talk: Talk) -> None:
 
 async def test_a_line_that_comes_too_late_does_not_hide_why(talk: Talk) -> None:
     async def close() -> None:
-        with anyio.CancelScope(shield=True):
-            await talk.server.peer.send(CloseConnection(1013))
-            await anyio.wait_all_tasks_blocked()
+        talk.display.seconds_a_message = 1
+        await talk.server.peer.send(WsprotoText("shown slowly"), CloseConnection(1013))
+        await anyio.wait_all_tasks_blocked()
 
     assert await talk.run(close, "too late") == Status.CLOSED
+    assert talk.display.messages == ["shown slowly"]
+    assert talk.display.remarks == ["closed by the server: 1013"]
 
 
 async def test_a_peer_that_does_not_answer_our_close_is_left(talk: Talk) -> None:

@@ -220,6 +220,34 @@ async def test_who_waits_behind_gets_what_does_not_fit_in_front(server: MemorySe
     assert outcomes == {"text": "text", "bytes": b"1", "json": 2}
 
 
+async def test_who_lets_others_run_may_find_the_message_gone(server: MemoryServer, ws: AsyncWebSocket) -> None:
+    received: list[str] = []
+
+    async def receive() -> None:
+        received.append(await ws.recv_text())
+
+    for n in range(5):
+        # The 32nd call in a row that need not wait lets another task run, which takes what was there.
+        for _ in range(31):
+            await server.peer.send(WsprotoText("before"))
+            await anyio.wait_all_tasks_blocked()
+            assert await ws.recv_text() == "before"
+        await server.peer.send(WsprotoText(f"{n} a"))
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive)
+            await cancel_shielded_checkpoint()
+            tasks.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            await server.peer.send(WsprotoText(f"{n} b"))
+        # One call was counted of the next 32, or none: begin the count anew.
+        for _ in range(31):
+            await server.peer.send(WsprotoText("between"))
+            await anyio.wait_all_tasks_blocked()
+            assert await ws.recv_text() == "between"
+    assert sorted(received) == [f"{n} {x}" for n in range(5) for x in "ab"]
+
+
 # The end
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -18,13 +21,21 @@ pytestmark = pytest.mark.anyio
 QUICK = ReconnectPolicy(first_pause=0.05, longest_pause=0.2)
 
 
+def port_that_stays_free() -> int:
+    """A port that no client gets for its own end while the server is dead: below those that systems give away."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("all ports are taken")
+
+
 class MortalServer:
     """A server process that can be killed, and comes back on the same port."""
 
     def __init__(self, module: str) -> None:
         self._module = module
-        self._process = ServerProcess(module)
-        self.port = self._process.port
+        self.port = port_that_stays_free()
+        self._process = ServerProcess(module, "--port", str(self.port))
 
     @property
     def address(self) -> str:
