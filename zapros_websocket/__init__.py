@@ -6,7 +6,9 @@ from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
+from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
+from ._payloads import JsonValue as JsonValue
 from ._protocol.messages import BinaryMessage as BinaryMessage
 from ._protocol.messages import CloseCode as CloseCode
 from ._protocol.messages import CloseMessage as CloseMessage
@@ -15,6 +17,7 @@ from ._protocol.messages import PingMessage as PingMessage
 from ._protocol.messages import PongMessage as PongMessage
 from ._protocol.messages import TextMessage as TextMessage
 from ._protocol.options import PerMessageDeflateExtension as PerMessageDeflateExtension
+from ._retries import ReconnectPolicy as ReconnectPolicy
 from ._streams.sockets import SocketTransport as SocketTransport
 
 try:
@@ -26,7 +29,10 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connect import aconnect_ws as aconnect_ws
     from ._connect import open_ws as open_ws
     from ._connection import AsyncWebSocket as AsyncWebSocket
+    from ._reconnecting import Attempt as Attempt
+    from ._reconnecting import reconnecting as reconnecting
 else:
     from ._without_wsproto import AsyncWebSocket as AsyncWebSocket
     from ._without_wsproto import aconnect_ws as aconnect_ws
     from ._without_wsproto import open_ws as open_ws
+    from ._without_wsproto import reconnecting as reconnecting

@@ -8,7 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from zapros import Response
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from ._protocol.handshake import Agreement
     from ._protocol.options import PerMessageDeflateExtension
+
+T = TypeVar("T")
 
 
 class AsyncWebSocket(AsyncBaseWebSocket):
@@ -168,6 +171,28 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             if isinstance(message, (TextMessage, BinaryMessage)):
                 return message
 
+    async def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T]) -> T:
+        while True:
+            if self._is_due():
+                await self._pace.observe()
+            if not self._inbox.is_ready:
+                await self._inbox.wait()
+            # From here on nothing is awaited: the message that was looked at is the one that is taken.
+            message = self._inbox.peek()
+            if isinstance(message, (TextMessage, BinaryMessage)):
+                try:
+                    value = read(message)
+                except BaseException:
+                    self._inbox.leave()
+                    raise
+                self._inbox.pop()
+                return value
+            self._inbox.pop()
+            if message is None:
+                # The peer's close has come out now, as an error.
+                self._owes_close_message = False
+                raise self._link.closed_error()
+
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
 
@@ -215,3 +240,16 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             # What the peer answers to this is no news to anyone.
             self._owes_close_message = False
         await self._link.close(message)
+
+    # What reconnecting asks
+
+    def _seen_close(self) -> ConnectionClosed | None:
+        """The peer's close, when it came before one of ours and the user has seen it: in iteration, or as a message."""
+        if self._session.received is None or self._owes_close_message or self._link.is_closed_here:
+            return None
+        return self._link.closed_error()
+
+    def _is_lost_by(self, error: ConnectionClosed) -> bool:
+        """Whether the error says how this very connection ended, and it was not this side that closed it."""
+        is_its_own = error.received is self._session.received and error.code == self.close_code
+        return is_its_own and not self._link.is_closed_here

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from ._base import AsyncBaseWebSocket as AsyncWebSocket
 
-__all__ = ["AsyncWebSocket", "aconnect_ws", "open_ws"]
+__all__ = ["AsyncWebSocket", "aconnect_ws", "open_ws", "reconnecting"]
 
 
 def aconnect_ws(*args: object, **options: object) -> NoReturn:
@@ -15,5 +15,10 @@ def aconnect_ws(*args: object, **options: object) -> NoReturn:
 
 
 async def open_ws(*args: object, **options: object) -> NoReturn:
+    """Raise RuntimeError, which says what to install."""
+    aconnect_ws()
+
+
+def reconnecting(*args: object, **options: object) -> NoReturn:
     """Raise RuntimeError, which says what to install."""
     aconnect_ws()

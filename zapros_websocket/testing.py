@@ -89,6 +89,7 @@ class echo_server:
         permessage_deflate: Whether to accept permessage-deflate (RFC 7692).
         headers: Further headers of the 101.
         tls: A server-side context, for wss.
+        port: The TCP port to listen on; 0 takes any that is free.
     """
 
     def __init__(
@@ -98,15 +99,17 @@ class echo_server:
         permessage_deflate: bool = True,
         headers: Iterable[tuple[str, str]] = (),
         tls: SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self._subprotocols = frozenset(subprotocols)
         self._permessage_deflate = permessage_deflate
         self._headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
         self._tls = tls
+        self._port = port
         self._traffic = Traffic()
 
     async def __aenter__(self) -> EchoServer:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=self._port)
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 (no Django here)
         # One child owns everything and is stopped by its own scope. The group is never cancelled and never handed
         # an exception of the block, so there is nothing that it could wrap in an exception group.
