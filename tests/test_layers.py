@@ -14,7 +14,9 @@ PACKAGE = Path(zapros_websocket.__file__).parent
 LAYERS: dict[str, set[str]] = {
     "__main__": set(),
     "_cli": {"trio", "zapros"},
-    "testing": {"anyio", "wsproto"},
+    "testing.__init__": set(),
+    "testing._echo": {"anyio", "wsproto"},
+    "testing._serving": {"anyio"},
     "__init__": {"wsproto"},
     "_connect": {"anyio", "zapros", "trio"},
     "_opening": {"anyio", "zapros", "trio"},
