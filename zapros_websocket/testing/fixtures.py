@@ -1,0 +1,51 @@
+"""Fixtures for pytest. Enable them in a ``conftest.py``::
+
+    pytest_plugins = ["zapros_websocket.testing.fixtures"]
+
+The servers run in threads of their own, so that the fixtures are the same for tests on trio, on asyncio and without
+either, whatever plugin runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from typing import TypeAlias
+
+import pytest
+
+from . import _echo
+from ._script import Script
+from ._scripted import SyncScriptedServer, scripted_server
+
+ServeScripts: TypeAlias = Callable[..., SyncScriptedServer]
+
+_SERVERS = pytest.StashKey[ExitStack]()
+
+
+@pytest.fixture
+def websocket_echo_server() -> Generator[_echo.EchoServer, None, None]:
+    """A running ``echo_server``."""
+    with _echo.echo_server() as server:
+        yield server
+
+
+@pytest.fixture
+def websocket_script(request: pytest.FixtureRequest) -> ServeScripts:
+    """Start a ``scripted_server``: it takes its arguments, and runs until the test function has ended.
+
+    A client that does otherwise than a script fails the test.
+    """
+    servers = request.node.stash.setdefault(_SERVERS, ExitStack())
+
+    def serve(*scripts: Script, afterwards: Script | None = None, timeout: float = 5.0) -> SyncScriptedServer:
+        return servers.enter_context(scripted_server(*scripts, afterwards=afterwards, timeout=timeout))
+
+    return serve
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Leave the servers as a part of the test, so that what they found fails it, and is no error of the teardown."""
+    with item.stash.get(_SERVERS, ExitStack()):
+        return (yield)
