@@ -4,3 +4,9 @@ from ._echo import MAX_MESSAGE_SIZE as MAX_MESSAGE_SIZE
 from ._echo import EchoServer as EchoServer
 from ._echo import Traffic as Traffic
 from ._echo import echo_server as echo_server
+from ._asgi import WebSocketAsgiHandler as WebSocketAsgiHandler
+from ._script import Script as Script
+from ._scripted import ScriptedServer as ScriptedServer
+from ._scripted import ScriptFailed as ScriptFailed
+from ._scripted import SyncScriptedServer as SyncScriptedServer
+from ._scripted import scripted_server as scripted_server
