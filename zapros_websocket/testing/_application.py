@@ -64,7 +64,13 @@ class Conversation:
     """One connection of an application, from its request to its end."""
 
     def __init__(
-        self, application: Application, scope: AsgiEvent, request: Request, *, ping_interval: float | None, frame_size: int | None
+        self,
+        application: Application,
+        scope: AsgiEvent,
+        request: Request,
+        *,
+        ping_interval: float | None,
+        frame_size: int | None,
     ) -> None:
         self.path = str(scope["path"])
         self.answer: Response | None = None
@@ -187,7 +193,7 @@ class Conversation:
                 message: Message
                 if isinstance(text, str) and data is None:
                     message = TextMessage(text)
-                elif isinstance(data, (bytes, bytearray, memoryview)) and text is None:
+                elif isinstance(data, (bytes, bytearray)) and text is None:
                     message = BinaryMessage(bytes(data))
                 else:
                     raise RuntimeError("websocket.send carries either text as a str or bytes")

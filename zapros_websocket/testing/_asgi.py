@@ -28,7 +28,6 @@ from ._application import Application, AsgiEvent, Conversation, Receive, Send
 from ._lifespan import Lifespan
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
     from typing_extensions import Self
 
 _VERSION: Final = "13"
@@ -128,7 +127,9 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         if not _is_websocket(request):
             return await host.http.ahandle(request)
         if request.headers.get("sec-websocket-version") != _VERSION or "sec-websocket-key" not in request.headers:
-            return Response(426, [("Sec-WebSocket-Version", _VERSION)], content=b"no opening handshake", request=request)
+            return Response(
+                426, [("Sec-WebSocket-Version", _VERSION)], content=b"no opening handshake", request=request
+            )
         conversation = Conversation(
             self._application,
             self._scope_of(request, host.lifespan.state),

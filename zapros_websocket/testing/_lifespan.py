@@ -67,7 +67,9 @@ class Lifespan:
         if self._error is not None and (failed is not None or has_begun):
             raise self._error
         if failed is not None:
-            raise RuntimeError(f"the {phase} of the application failed: {failed.get('message') or 'it did not say why'}")
+            raise RuntimeError(
+                f"the {phase} of the application failed: {failed.get('message') or 'it did not say why'}"
+            )
 
     async def _receive(self) -> AsgiEvent:
         await self._until(lambda: bool(self._asked))

@@ -181,7 +181,9 @@ class Peer:
         await self.end()
 
     async def end(self) -> None:
-        """End TCP in order: a FIN, behind all that was sent."""
+        """End TCP in order: a FIN, behind all that was sent; nothing if it is over already."""
+        if self.is_over:
+            return
         self.is_over = True
         self._log.add(self.number, "server", "end")
         # A socket that is closed with something unread in it is reset, and what was sent last with it.
@@ -200,7 +202,7 @@ class Peer:
         """Reset TCP."""
         self.is_over = True
         self._log.add(self.number, "server", "drop")
-        raw = self._socket.extra(SocketAttribute.raw_socket)
+        raw = self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 (no Django here)
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))
         await self._socket.aclose()
 

@@ -27,8 +27,8 @@ from ._steps import (
     Echo,
     End,
     Expect,
-    ExpectEnd,
     Expected,
+    ExpectEnd,
     ExpectRequest,
     Pause,
     Refuse,
@@ -254,7 +254,9 @@ class Script:
         text = entry.data if isinstance(entry.data, str) else ""
         data = entry.data if isinstance(entry.data, bytes) else b""
         number = entry.number or 0
-        if any(isinstance(step, Close) or (isinstance(step, Expect) and step.kind is CloseMessage) for step in self.steps):
+        if any(
+            isinstance(step, Close) or (isinstance(step, Expect) and step.kind is CloseMessage) for step in self.steps
+        ):
             # Both steps include the other side's close, and the end.
             return self
         match entry.sender, entry.kind:
@@ -296,6 +298,8 @@ class Script:
         return self._and(Expect(written, kind, judge, answer))
 
     def _and(self, step: Step) -> Self:
+        if isinstance(step, (Accept, Refuse)) and any(isinstance(s, Accept) or s.needs_frames for s in self.steps):
+            raise ValueError(f"{step} comes after a step that needs an accepted handshake: put it first")
         return replace(self, steps=(*self.steps, step))
 
 

@@ -117,11 +117,14 @@ class SyncScriptedServer:
             TimeoutError: none has come to it in time.
         """
 
-        async def reached() -> None:
-            with anyio.fail_after(timeout):
+        async def reached() -> bool:
+            with anyio.move_on_after(timeout):
                 await self._server.reached(name)
+                return True
+            return False
 
-        self._portal.call(reached)
+        if not self._portal.call(reached):
+            raise TimeoutError(f"no script came to the pause {name!r} within {timeout:g} seconds")
 
     def check(self) -> None:
         """Raise ScriptFailed if a script has failed so far."""
@@ -240,7 +243,10 @@ class _Company:
         self._timeout = timeout
         self._changed = anyio.Event()
         names = [
-            step.name for script in (*scripts, afterwards or Script()) for step in script.steps if isinstance(step, Pause)
+            step.name
+            for script in (*scripts, afterwards or Script())
+            for step in script.steps
+            if isinstance(step, Pause)
         ]
         self._cues = {name: _Cue() for name in names}
         self._play_of: dict[Peer, _Play] = {}
@@ -262,7 +268,10 @@ class _Company:
     async def settle(self) -> None:
         """Wait until every script that has begun is done, has failed, or waits for the test."""
         await self.until(
-            lambda: self.failure is not None or all(play.misses_nothing or play.is_waiting_for_the_test for play in self.plays)
+            lambda: (
+                self.failure is not None
+                or all(play.misses_nothing or play.is_waiting_for_the_test for play in self.plays)
+            )
         )
 
     def unfinished(self) -> ScriptFailed | None:
@@ -316,10 +325,18 @@ class _Company:
                 self._change()
             await self._serve_the_end(peer)
         except Mismatch as mismatch:
-            self.failure = self.failure or self._failed(play, str(mismatch))
-            self._change()
-            with anyio.move_on_after(_LAST_WORDS), suppress(Mismatch):
-                await peer.give_up(f"the script failed: {mismatch}")
+            await self._fail(play, peer, str(mismatch), None)
+        except Exception as error:
+            # A function of the test that was to judge what came, most likely.
+            await self._fail(play, peer, f"{error!r} was raised", error)
+
+    async def _fail(self, play: _Play, peer: Peer, what: str, cause: Exception | None) -> None:
+        if self.failure is None:
+            self.failure = self._failed(play, what)
+            self.failure.__cause__ = cause
+        self._change()
+        with anyio.move_on_after(_LAST_WORDS), suppress(Mismatch):
+            await peer.give_up(f"the script failed: {what}")
 
     async def _within_time(self, action: Awaitable[_T]) -> _T:
         with anyio.move_on_after(self._timeout):
@@ -360,9 +377,9 @@ class _Company:
 
 def _with_accept(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps with an ``accept`` before the first that needs it, or behind all that are no answer."""
+    if any(isinstance(step, Accept) for step in steps):
+        return steps
     for position, step in enumerate(steps):
-        if isinstance(step, Accept):
-            return steps
         if step.needs_frames:
             return (*steps[:position], Accept(), *steps[position:])
     return steps if any(step.is_answer for step in steps) else (*steps, Accept())

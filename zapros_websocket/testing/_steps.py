@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, cast
 
 import anyio
 
@@ -268,7 +268,7 @@ class End(Step):
 def fits(value: object, expected: Expected) -> bool:
     """Whether a value is what was expected: equal to it, matched whole by it, or found good by it."""
     if isinstance(expected, re.Pattern):
-        return isinstance(value, str) and expected.fullmatch(value) is not None
+        return isinstance(value, str) and cast("re.Pattern[str]", expected).fullmatch(value) is not None
     if callable(expected):
         return bool(expected(value))
     return bool(expected == value)

@@ -8,25 +8,32 @@ either, whatever plugin runs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import Protocol
 
 import pytest
 
-from . import _echo
+from ._echo import EchoServer, echo_server
 from ._script import Script
 from ._scripted import SyncScriptedServer, scripted_server
 
-ServeScripts: TypeAlias = Callable[..., SyncScriptedServer]
+
+class ServeScripts(Protocol):
+    """What the fixture ``websocket_script`` gives."""
+
+    def __call__(self, *scripts: Script, afterwards: Script | None = None, timeout: float = 5.0) -> SyncScriptedServer:
+        """Start a ``scripted_server`` with these arguments."""
+        ...
+
 
 _SERVERS = pytest.StashKey[ExitStack]()
 
 
 @pytest.fixture
-def websocket_echo_server() -> Generator[_echo.EchoServer, None, None]:
+def websocket_echo_server() -> Generator[EchoServer, None, None]:
     """A running ``echo_server``."""
-    with _echo.echo_server() as server:
+    with echo_server() as server:
         yield server
 
 
@@ -36,7 +43,8 @@ def websocket_script(request: pytest.FixtureRequest) -> ServeScripts:
 
     A client that does otherwise than a script fails the test.
     """
-    servers = request.node.stash.setdefault(_SERVERS, ExitStack())
+    node: pytest.Item = request.node
+    servers = node.stash.setdefault(_SERVERS, ExitStack())
 
     def serve(*scripts: Script, afterwards: Script | None = None, timeout: float = 5.0) -> SyncScriptedServer:
         return servers.enter_context(scripted_server(*scripts, afterwards=afterwards, timeout=timeout))
