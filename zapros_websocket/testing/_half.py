@@ -83,7 +83,7 @@ class Incoming:
         while not self._over and (span := frames.span(self._buffer, 0)) is not None:
             # A frame that is wrong by its header is judged by its header.
             is_wrong = span[1] > (MAX_CONTROL_PAYLOAD if self._buffer[0] & _CONTROL else LARGEST_MESSAGE)
-            if len(self._buffer) < sum(span) and not is_wrong:
+            if len(self._buffer) < (span[0] if is_wrong else sum(span)):
                 return
             frame = bytes(self._buffer[: sum(span)])
             del self._buffer[: sum(span)]

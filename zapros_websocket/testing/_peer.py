@@ -28,6 +28,7 @@ from ._half import Incoming, Outgoing, Received, Violation, negotiate, switching
 from ._recording import Log, said
 
 _READ_SIZE: Final = 64 * 1024
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 GONE: Final = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """What a client that is gone brings about; errors of TLS are OSErrors."""
@@ -38,6 +39,10 @@ _LINGER: Final = 1.0
 
 class Mismatch(Exception):
     """What happened in the place of what was expected."""
+
+
+class ClientLeft(Mismatch):
+    """The client closed, ended or was gone: which it also does when its own test has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,17 @@ class Peer:
     async def request(self) -> HandshakeRequest:
         """Read the client's opening handshake."""
         handshake = H11Handshake(ConnectionType.SERVER)
+        head = b""
         try:
             while True:
-                handshake.receive_data(await self._read() or _raise(Mismatch("the client ended TCP")))
+                data = await self._read()
+                if not data:
+                    raise ClientLeft("the client ended TCP")
+                fed, head = len(head), head + data
+                end = head.find(_END_OF_HEAD)
+                # Frames that came with it are not for the handshake.
+                self._early = b"" if end < 0 else head[end + len(_END_OF_HEAD) :]
+                handshake.receive_data(head[fed : len(head) - len(self._early)])
                 for event in handshake.events():
                     assert isinstance(event, WsprotoRequest)
                     return self._understood(event)
@@ -114,6 +127,7 @@ class Peer:
         self._outgoing = Outgoing(extension)
         await self._write(_answer(101, "Switching Protocols", lines))
         self._log.add(self.number, "server", "accept", data=subprotocol)
+        self._take_in(self._early)
 
     async def refuse(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Answer with any other status, and end TCP."""
@@ -127,22 +141,25 @@ class Peer:
     async def receive(self) -> Message | None:
         """The client's next message; None when it ended or reset TCP."""
         while not self._waiting:
-            assert self._incoming is not None
             data = await self._read()
             if not data:
                 return None
-            for item in self._incoming.receive(data):
-                if isinstance(item, Received):
-                    self._log.add(self.number, "client", item.message, frames=item.frames)
-                else:
-                    self._log.add(self.number, "client", "violation", number=item.code, data=item.reason)
-                self._waiting.append(item)
+            self._take_in(data)
         item = self._waiting.popleft()
         if isinstance(item, Violation):
             raise Mismatch(f"the client broke the protocol: {item.reason} ({item.code})")
         if isinstance(item.message, CloseMessage):
             self.close_received = item.message
         return item.message
+
+    def _take_in(self, data: bytes) -> None:
+        assert self._incoming is not None
+        for item in self._incoming.receive(data):
+            if isinstance(item, Received):
+                self._log.add(self.number, "client", item.message, frames=item.frames)
+            else:
+                self._log.add(self.number, "client", "violation", number=item.code, data=item.reason)
+            self._waiting.append(item)
 
     async def pass_over(self, message: Message | None) -> bool:
         """Whether it is a ping or pong, which nobody has to expect; a ping is answered."""
@@ -229,7 +246,7 @@ class Peer:
         try:
             await self._stream.send(data)
         except GONE as error:
-            raise Mismatch(f"the client was gone ({error or type(error).__name__})") from error
+            raise ClientLeft(f"the client was gone ({error or type(error).__name__})") from error
 
 
 def describe(message: Message) -> str:
@@ -240,7 +257,3 @@ def describe(message: Message) -> str:
 def _answer(status: int, reason: str, headers: Iterable[tuple[str, str]]) -> bytes:
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1")
-
-
-def _raise(error: Exception) -> bytes:
-    raise error

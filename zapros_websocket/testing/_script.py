@@ -27,7 +27,9 @@ from ._steps import (
     Echo,
     End,
     Expect,
-    Expected,
+    ExpectedBytes,
+    ExpectedJson,
+    ExpectedText,
     ExpectEnd,
     ExpectRequest,
     Pause,
@@ -75,10 +77,10 @@ class Script:
 
     def expect_request(
         self,
-        target: Expected = ANY,
+        target: ExpectedText = ANY,
         *,
-        headers: Mapping[str, Expected] | None = None,
-        subprotocols: Expected = ANY,
+        headers: Mapping[str, ExpectedText] | None = None,
+        subprotocols: tuple[str, ...] | Callable[[tuple[str, ...]], object] = ANY,
     ) -> Script:
         """Expect an opening handshake for this path and query, with these headers, offering this tuple of names."""
         written = _written("expect_request", target, headers=headers, subprotocols=subprotocols)
@@ -100,7 +102,7 @@ class Script:
 
     # What the client says
 
-    def expect_text(self, text: Expected = ANY) -> Script:
+    def expect_text(self, text: ExpectedText = ANY) -> Script:
         """Expect a text message, in however many frames."""
         return self._expect(
             _written("expect_text", text),
@@ -108,7 +110,7 @@ class Script:
             lambda message: isinstance(message, TextMessage) and fits(message.data, text),
         )
 
-    def expect_json(self, value: Expected = ANY) -> Script:
+    def expect_json(self, value: ExpectedJson = ANY) -> Script:
         """Expect a text message that says this in JSON."""
         return self._expect(
             _written("expect_json", value),
@@ -116,7 +118,7 @@ class Script:
             lambda message: isinstance(message, TextMessage) and json_fits(message.data, value),
         )
 
-    def expect_binary(self, data: Expected = ANY) -> Script:
+    def expect_binary(self, data: ExpectedBytes = ANY) -> Script:
         """Expect a binary message, in however many frames."""
         return self._expect(
             _written("expect_binary", data),
@@ -124,7 +126,7 @@ class Script:
             lambda message: isinstance(message, BinaryMessage) and fits(message.data, data),
         )
 
-    def expect_ping(self, payload: Expected = ANY, *, answer: bool = True) -> Script:
+    def expect_ping(self, payload: ExpectedBytes = ANY, *, answer: bool = True) -> Script:
         """Expect a ping, and answer it or do not."""
         return self._expect(
             _written("expect_ping", payload),
@@ -133,7 +135,7 @@ class Script:
             answer=answer,
         )
 
-    def expect_pong(self, payload: Expected = ANY) -> Script:
+    def expect_pong(self, payload: ExpectedBytes = ANY) -> Script:
         """Expect a pong."""
         return self._expect(
             _written("expect_pong", payload),
@@ -141,7 +143,9 @@ class Script:
             lambda message: isinstance(message, PongMessage) and fits(message.data, payload),
         )
 
-    def expect_close(self, code: Expected = ANY, reason: Expected = ANY, *, answer: bool = True) -> Script:
+    def expect_close(
+        self, code: int | Callable[[int], object] = ANY, reason: ExpectedText = ANY, *, answer: bool = True
+    ) -> Script:
         """Expect a close frame, 1005 for one without a code; answer it and end TCP, or do neither."""
         return self._expect(
             _written("expect_close", code, reason),

@@ -2,9 +2,9 @@
 
 Invariants:
 
-- A script that failed comes out of the block as ``ScriptFailed``, whatever else came out of it.
-- A script that was not done when the block ended in order fails; one whose block raised does not, for then it is the
-  block that is to blame.
+- A client that said something wrong comes out of the block as ``ScriptFailed``, whatever else came out of it.
+- A script that was not done when the block ended in order fails. One whose block raised does not, and neither does one
+  whose client left: then what the block raised is to blame, and comes out as it is.
 - Every step has a deadline, but for those that wait for the test.
 """
 
@@ -22,7 +22,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.tls import TLSStream
 
 from .._protocol.messages import CloseMessage
-from ._peer import GONE, HandshakeRequest, Mismatch, Peer, describe
+from ._peer import GONE, ClientLeft, HandshakeRequest, Mismatch, Peer, describe
 from ._recording import Entry, Log
 from ._script import Script
 from ._serving import InThread, Listening
@@ -30,6 +30,8 @@ from ._steps import Accept, Pause, Step
 
 # Seconds for a client to be told that its script has failed.
 _LAST_WORDS: Final = 2.0
+
+_NOT_TO_BE_HIDDEN: Final = (KeyboardInterrupt, SystemExit)
 
 _T = TypeVar("_T")
 
@@ -148,7 +150,8 @@ class scripted_server:
 
     Raises:
         ScriptFailed: when the block is left: a client did otherwise than its script, or did not do all of it. It is
-            an AssertionError, and takes the place of what the block raised, which becomes its context.
+            an AssertionError. When the block has raised too, it takes the place of that, which becomes its context, if
+            the client had said something wrong; and not if the client had only left.
     """
 
     def __init__(
@@ -178,9 +181,11 @@ class scripted_server:
                 await self._company.settle()
         finally:
             await self._listening.stop()
-        failure = self._company.failure or (self._company.unfinished() if exc is None else None)
-        if failure is not None and not isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        company = self._company
+        if exc is None and (failure := company.failure or company.unfinished()) is not None:
             raise failure
+        if company.failure is not None and not company.client_left and not isinstance(exc, _NOT_TO_BE_HIDDEN):
+            raise company.failure
 
     def __enter__(self) -> SyncScriptedServer:
         self._thread = InThread(self)
@@ -238,6 +243,8 @@ class _Company:
         self.log = Log(anyio.current_time)
         self.plays: list[_Play] = []
         self.failure: ScriptFailed | None = None
+        # Whether that is all that has failed, which then may be the consequence of what the block raised.
+        self.client_left = False
         self._scripts = scripts
         self._afterwards = afterwards
         self._timeout = timeout
@@ -325,6 +332,8 @@ class _Company:
                 self._change()
             await self._serve_the_end(peer)
         except Mismatch as mismatch:
+            if self.failure is None:
+                self.client_left = isinstance(mismatch, ClientLeft)
             await self._fail(play, peer, str(mismatch), None)
         except Exception as error:
             # A function of the test that was to judge what came, most likely.

@@ -68,7 +68,8 @@ class InThread(Generic[_T]):
     def start(self) -> tuple[_T, BlockingPortal]:
         """Enter the manager; the portal calls into its event loop."""
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal("trio"))
+            # On asyncio: trio lets nobody call from the thread of another trio, where a fixture may well be.
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
             value = stack.enter_context(portal.wrap_async_context_manager(self._manager))
             self._stack = stack.pop_all()
         return value, portal

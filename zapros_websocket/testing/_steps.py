@@ -12,10 +12,11 @@ from typing import ClassVar, Protocol, TypeAlias, cast
 import anyio
 
 from .._protocol.messages import CloseMessage, Message, PingMessage, PongMessage
-from ._peer import HandshakeRequest, Mismatch, Peer, describe
+from ._peer import ClientLeft, HandshakeRequest, Mismatch, Peer, describe
 
-Expected: TypeAlias = object
-"""A value, a compiled regular expression, or a function that takes what came and says whether it is right."""
+ExpectedText: TypeAlias = "str | re.Pattern[str] | Callable[[str], object]"
+ExpectedBytes: TypeAlias = "bytes | Callable[[bytes], object]"
+ExpectedJson: TypeAlias = "object | Callable[[object], object]"
 
 
 class Stage(Protocol):
@@ -50,9 +51,9 @@ class Step(ABC):
 class ExpectRequest(Step):
     needs_frames: ClassVar[bool] = False
     written: str
-    target: Expected
-    headers: dict[str, Expected]
-    subprotocols: Expected
+    target: ExpectedText
+    headers: dict[str, ExpectedText]
+    subprotocols: object
 
     def __str__(self) -> str:
         return self.written
@@ -115,11 +116,11 @@ class Expect(Step):
         while True:
             message = await peer.receive()
             if message is None:
-                raise Mismatch("the client ended TCP")
+                raise ClientLeft("the client ended TCP")
             if self.kind is not type(message) and await peer.pass_over(message):
                 continue
             if self.kind not in (None, type(message)) or not self.judge(message):
-                raise Mismatch(f"{describe(message)} came")
+                raise _unexpected(message)
             if self.answer and isinstance(message, PingMessage):
                 await peer.send(PongMessage(message.data))
             if self.answer and isinstance(message, CloseMessage):
@@ -135,7 +136,7 @@ class ExpectEnd(Step):
     async def run(self, peer: Peer, stage: Stage) -> None:
         while (message := await peer.receive()) is not None:
             if not await peer.pass_over(message):
-                raise Mismatch(f"{describe(message)} came")
+                raise _unexpected(message)
         await peer.end()
 
 
@@ -195,7 +196,7 @@ class Close(Step):
         while (message := await peer.receive()) is not None and not isinstance(message, CloseMessage):
             pass
         if message is None:
-            raise Mismatch("the client ended TCP without a close frame")
+            raise ClientLeft("the client ended TCP without a close frame")
         await peer.end()
 
 
@@ -265,7 +266,7 @@ class End(Step):
         await peer.end()
 
 
-def fits(value: object, expected: Expected) -> bool:
+def fits(value: object, expected: object) -> bool:
     """Whether a value is what was expected: equal to it, matched whole by it, or found good by it."""
     if isinstance(expected, re.Pattern):
         return isinstance(value, str) and cast("re.Pattern[str]", expected).fullmatch(value) is not None
@@ -274,9 +275,14 @@ def fits(value: object, expected: Expected) -> bool:
     return bool(expected == value)
 
 
-def json_fits(text: str, expected: Expected) -> bool:
+def json_fits(text: str, expected: object) -> bool:
     """The same for what a text says in JSON."""
     try:
         return fits(json.loads(text), expected)
     except ValueError:
         return False
+
+
+def _unexpected(message: Message) -> Mismatch:
+    kind = ClientLeft if isinstance(message, CloseMessage) else Mismatch
+    return kind(f"{describe(message)} came")
