@@ -172,7 +172,12 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             return
         try:
             is_cancelled = current_effective_deadline() == -inf
-            await host.end(_SHORT if is_cancelled else self._shutdown_timeout)
+            late = await host.end(_SHORT if is_cancelled else self._shutdown_timeout)
+            if late and not is_cancelled:
+                raise TimeoutError(
+                    f"the application at {', '.join(late)} was still running {self._shutdown_timeout:g} seconds after "
+                    "its client had left: it was cancelled"
+                )
         finally:
             if self.exceptions and self._raise_app_exceptions:
                 raise self.exceptions[0]
@@ -253,21 +258,21 @@ class _Host:
         self._conversations.add(conversation)
         self._tasks.start_soon(self._converse, conversation)
 
-    async def end(self, timeout: float) -> None:
-        """End every connection, shut the application down, and stop; each within ``timeout`` seconds."""
+    async def end(self, timeout: float) -> list[str]:
+        """End every connection, shut the application down, and stop; each within ``timeout`` seconds.
+
+        Return the paths at which the application did not end in time, and was cancelled.
+        """
         try:
             with CancelScope(shield=True), move_on_after(timeout):
                 for conversation in self._conversations:
                     conversation.leave(CloseCode.GOING_AWAY)
                 while self._conversations:
                     await self._changed.wait()
-            if late := sorted(conversation.path for conversation in self._conversations):
-                raise TimeoutError(
-                    f"the application at {', '.join(late)} was still running {timeout:g} seconds after its client had "
-                    "left: it was cancelled"
-                )
+            late = sorted(conversation.path for conversation in self._conversations)
             with CancelScope(shield=True):
                 await self.lifespan.stop(timeout)
+            return late
         finally:
             self._scope.cancel()
             with CancelScope(shield=True), move_on_after(timeout):
