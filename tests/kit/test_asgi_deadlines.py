@@ -155,12 +155,13 @@ async def test_keepalive_keeps_a_connection_with_an_application_that_is_busy() -
 
 
 async def test_a_client_that_never_answers_the_close_is_left_behind() -> None:
-    application = Returns(ACCEPT)
-    async with client_of(application, shutdown_timeout=60) as client:
+    async with client_of(Returns(ACCEPT), ping_interval=1) as client:
         async with client.stream("GET", URL, headers=HANDSHAKE) as response:
             stream = response.context["handoff"]["network_stream"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         begun = anyio.current_time()
         assert await stream.read(65536) == b"\x88\x02\x03\xe8"  # type: ignore[misc]
+        # Nothing follows a close frame, neither a ping nor the pong to one.
+        await stream.write_all(b"\x89\x80\0\0\0\0")  # type: ignore[misc]
         assert await stream.read(65536) == b""  # type: ignore[misc]
         assert anyio.current_time() - begun == pytest.approx(10)
         with pytest.raises(WriteError, match="the server has closed"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from zapros import AsyncClient
@@ -96,7 +96,7 @@ async def test_an_endpoint_that_lets_the_disconnect_out_is_in_order() -> None:
     fastapi = pytest.importorskip("fastapi")
     application = fastapi.FastAPI()
 
-    async def echo(socket):  # type: ignore[no-untyped-def]  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
+    async def echo(socket: Any) -> None:
         await socket.accept()
         while True:
             await socket.send_text(await socket.receive_text())

@@ -124,9 +124,9 @@ async def test_a_request_that_is_no_handshake(headers: dict[str, str], status: i
 
 
 async def test_a_denial_response_has_the_status_headers_and_body_of_the_application() -> None:
-    start = {"type": "websocket.http.response.start", "status": 429, "headers": [(b"retry-after", b"7")]}
-    body = {"type": "websocket.http.response.body", "body": b"slow ", "more_body": True}
-    rest = {"type": "websocket.http.response.body", "body": b"down"}
+    start: Event = {"type": "websocket.http.response.start", "status": 429, "headers": [(b"retry-after", b"7")]}
+    body: Event = {"type": "websocket.http.response.body", "body": b"slow ", "more_body": True}
+    rest: Event = {"type": "websocket.http.response.body", "body": b"down"}
     application = Says(start, body, rest)
     async with client_of(application) as client:
         response = await refusal(client)

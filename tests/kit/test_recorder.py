@@ -235,7 +235,7 @@ async def test_zapros_has_no_frames_of_an_application(tmp_path: Path) -> None:
     with Recorder(tmp_path / "x") as recorder:
         async with zapros.AsgiHandler(application, enable_lifespan=False) as handler:
             client = AsyncClient(handler).wrap_with_middleware(recorder)
-            with pytest.raises(RuntimeError, match="use testing.WebSocketAsgiHandler"):
+            with pytest.raises(RuntimeError, match=r"use testing\.WebSocketAsgiHandler"):
                 async with aconnect_ws(URL, client=client):
                     pytest.fail("there are no frames")
     assert application.ended.is_set()

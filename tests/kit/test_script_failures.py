@@ -111,10 +111,31 @@ async def test_nothing_comes_in_time() -> None:
             assert await ws.recv() == CloseMessage(1011, "the script failed: that did not happen within 0.05 seconds")
 
 
+async def test_a_client_that_ends_tcp_too_early() -> None:
+    with pytest.raises(ScriptFailed, match=r"expect_text\(\), but the client ended TCP"):
+        async with scripted_server(Script().expect_text()) as server:
+            await say(server.port, HANDSHAKE)
+
+
+async def test_a_request_may_come_in_pieces() -> None:
+    async with scripted_server(Script().accept().expect_end()) as server:
+        await say(server.port, HANDSHAKE[:40], HANDSHAKE[40:])
+
+
 async def test_a_close_frame_that_is_not_answered() -> None:
     with pytest.raises(ScriptFailed, match="ended TCP without a close frame"):
         async with scripted_server(Script().close()) as server:
             await say(server.port, HANDSHAKE)
+
+
+async def test_the_first_failure_is_the_one_that_is_told() -> None:
+    with pytest.raises(ScriptFailed, match=r'connection 1, .* but text "first" came'):
+        async with scripted_server(afterwards=Script().expect_text("x")) as server:
+            for text in ("first", "second"):
+                async with aconnect_ws(server.url) as ws:
+                    await ws.send(text)
+            async with aconnect_ws(server.url):
+                pass
 
 
 async def test_a_connection_that_never_comes() -> None:
@@ -200,10 +221,12 @@ HANDSHAKE = (
 )
 
 
-async def say(port: int, data: bytes) -> None:
+async def say(port: int, *pieces: bytes) -> None:
     """Send these bytes, end TCP, and read what comes to its end."""
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(data)
+        for data in pieces:
+            await stream.send(data)
+            await anyio.wait_all_tasks_blocked()
         await stream.send_eof()
         async for _ in stream:
             pass

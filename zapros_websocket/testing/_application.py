@@ -267,9 +267,9 @@ class Conversation:
                     self._write(PongMessage(payload))
             case PongMessage():
                 pass
-            case CloseMessage(code=code, reason=reason):
+            case _:
                 self._say_close(message)
-                self._has_left(code, reason or "")
+                self._has_left(message.code, message.reason or "")
 
     async def _hand_over(self, event: AsgiEvent) -> None:
         # A client that has gone is read to its end whether anybody asks for it or not: its end is news.

@@ -72,6 +72,7 @@ class Incoming:
     def __init__(self, reader: ConnectionType, deflate: Deflate | None) -> None:
         self._fragments = Fragments(LARGEST_MESSAGE, deflate)
         self._wsproto = Connection(reader, extensions=[self._fragments])
+        self._is_masked = reader is ConnectionType.SERVER
         self._buffer = bytearray()
         self._pieces: list[str | bytes] = []
         self._frames = 0
@@ -87,7 +88,7 @@ class Incoming:
                 return
             frame = bytes(self._buffer[: sum(span)])
             del self._buffer[: sum(span)]
-            if not is_wrong and (bad_gateway := _bad_gateway(frame, span[0])) is not None:
+            if not is_wrong and (bad_gateway := _bad_gateway(frame, span[0], masked=self._is_masked)) is not None:
                 self._over = True
                 yield Received(bad_gateway)
             else:
@@ -106,7 +107,8 @@ class Incoming:
                     yield Received(PingMessage(bytes(event.payload)))
                 case Pong():
                     yield Received(PongMessage(bytes(event.payload)))
-                case CloseConnection():
+                case _:
+                    assert isinstance(event, CloseConnection)
                     # wsproto also reports a violation as a close, and stays open then.
                     self._over = True
                     if self._wsproto.state is ConnectionState.OPEN:
@@ -114,8 +116,6 @@ class Incoming:
                         yield Violation(event.code, (failure or event).reason or "")
                     else:
                         yield Received(CloseMessage(int(event.code), event.reason))
-                case _:
-                    raise AssertionError(event)
 
     def _whole(self) -> Received:
         pieces, self._pieces = self._pieces, []
@@ -142,7 +142,7 @@ class Outgoing:
                 return frame(PING, message.data)
             case PongMessage():
                 return frame(PONG, message.data)
-            case CloseMessage():
+            case _:
                 return frame(CLOSE, close_payload(message))
 
     def fragments(self, opcode: int, pieces: Sequence[bytes | PingMessage | PongMessage]) -> bytes:
@@ -233,11 +233,11 @@ def _cut(data: bytes, number: int) -> list[bytes]:
     return [data[i * size : (i + 1) * size] for i in range(number)]
 
 
-def _bad_gateway(whole: bytes, header: int) -> CloseMessage | None:
+def _bad_gateway(whole: bytes, header: int, *, masked: bool) -> CloseMessage | None:
     # wsproto does not know the code 1014, which was registered later.
-    if whole[0] != _FINAL | CLOSE or len(whole) < header + 2 or not whole[1] & _MASKED:
+    if whole[0] != _FINAL | CLOSE or bool(whole[1] & _MASKED) is not masked:
         return None
-    key, payload = whole[header - 4 : header], whole[header:]
+    key, payload = whole[header - 4 : header] if masked else bytes(4), whole[header:]
     plain = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
     if int.from_bytes(plain[:2], "big") != CloseCode.BAD_GATEWAY:
         return None

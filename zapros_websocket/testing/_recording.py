@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from .._protocol.messages import BinaryMessage, CloseMessage, Message, PingMessage, PongMessage, TextMessage
+from .._protocol.messages import CloseMessage, Message, TextMessage
 
 Sender: TypeAlias = Literal["client", "server"]
 
@@ -115,7 +115,7 @@ def said(message: Message) -> Entry:
             return replace(empty, number=int(message.code), data=message.reason or None)
         case TextMessage():
             return replace(empty, data=message.data)
-        case BinaryMessage() | PingMessage() | PongMessage():
+        case _:
             return replace(empty, data=bytes(message.data))
 
 

@@ -94,11 +94,13 @@ class Script:
         permessage_deflate: bool = True,
     ) -> Script:
         """Answer 101, with any subprotocol and any headers; take an offer of permessage-deflate or do not."""
-        return self._and(Accept(subprotocol, tuple(headers), permessage_deflate))
+        return self._and(Accept(_written("accept", subprotocol), subprotocol, tuple(headers), permessage_deflate))
 
     def refuse(self, status: int, *, headers: Iterable[tuple[str, str]] = (), body: str | bytes = b"") -> Script:
         """Answer with another status, and end."""
-        return self._and(Refuse(status, tuple(headers), body.encode() if isinstance(body, str) else body))
+        return self._and(
+            Refuse(_written("refuse", status), status, tuple(headers), body.encode() if isinstance(body, str) else body)
+        )
 
     # What the client says
 
@@ -162,7 +164,7 @@ class Script:
 
     def expect_end(self) -> Script:
         """Expect the client to end or reset TCP, without a close frame."""
-        return self._and(ExpectEnd())
+        return self._and(ExpectEnd(_written("expect_end")))
 
     # What the server says
 
@@ -208,33 +210,33 @@ class Script:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Script:
         """Send a close frame, of any code (1005: without one), wait for the client's, and end TCP."""
-        return self._and(Close(_written("close", int(code), reason), CloseMessage(code, reason or None)))
+        return self._and(Close(_written("close", int(code), reason or None), CloseMessage(code, reason or None)))
 
     def send_close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Script:
         """Send a close frame and wait for nothing."""
-        return self._and(Send(_written("send_close", int(code), reason), CloseMessage(code, reason or None)))
+        return self._and(Send(_written("send_close", int(code), reason or None), CloseMessage(code, reason or None)))
 
     def echo(self) -> Script:
         """Send back every message until the client closes."""
-        return self._and(Echo())
+        return self._and(Echo(_written("echo")))
 
     # What the server does
 
     def pause(self, name: str) -> Script:
         """Do and read nothing, until the test calls ``resume`` with this name."""
-        return self._and(Pause(name))
+        return self._and(Pause(_written("pause", name), name))
 
     def stall(self) -> Script:
         """Do and read nothing any more, and leave TCP as it is."""
-        return self._and(Stall())
+        return self._and(Stall(_written("stall")))
 
     def drop(self) -> Script:
         """Reset TCP. Without an ``accept`` before it, this is instead of an answer to the handshake."""
-        return self._and(Drop())
+        return self._and(Drop(_written("drop")))
 
     def end(self) -> Script:
         """End TCP in order, without a close frame. Without an ``accept`` before it, instead of an answer."""
-        return self._and(End())
+        return self._and(End(_written("end")))
 
     # How it is put together
 
@@ -309,7 +311,7 @@ class Script:
 
 def _written(name: str, *arguments: object, **options: object) -> str:
     shown = [repr(argument) for argument in arguments]
-    while shown and (arguments[len(shown) - 1] is ANY or shown[-1] == "''"):
+    while shown and (arguments[len(shown) - 1] is ANY or arguments[len(shown) - 1] is None):
         shown.pop()
     shown += [f"{key}={value!r}" for key, value in options.items() if value is not ANY and value is not None]
     return f"{name}({', '.join(shown)})"

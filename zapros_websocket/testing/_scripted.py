@@ -390,5 +390,5 @@ def _with_accept(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         return steps
     for position, step in enumerate(steps):
         if step.needs_frames:
-            return (*steps[:position], Accept(), *steps[position:])
-    return steps if any(step.is_answer for step in steps) else (*steps, Accept())
+            return (*steps[:position], Accept("accept()"), *steps[position:])
+    return steps if any(step.is_answer for step in steps) else (*steps, Accept("accept()"))

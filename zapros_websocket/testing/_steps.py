@@ -30,8 +30,11 @@ class Stage(Protocol):
         """Say that the pause is reached, and wait until it is over."""
 
 
+@dataclass(frozen=True)
 class Step(ABC):
-    """One step; ``str`` of it is how it was written in the script."""
+    """One step, and how it was written in the script."""
+
+    written: str
 
     needs_frames: ClassVar[bool] = True
     """Whether the handshake has to be accepted before."""
@@ -42,6 +45,9 @@ class Step(ABC):
     is_open_ended: ClassVar[bool] = False
     """Whether nothing is missing when the server ends in the middle of it."""
 
+    def __str__(self) -> str:
+        return self.written
+
     @abstractmethod
     async def run(self, peer: Peer, stage: Stage) -> None:
         """Do it, or raise ``Mismatch``."""
@@ -50,13 +56,9 @@ class Step(ABC):
 @dataclass(frozen=True)
 class ExpectRequest(Step):
     needs_frames: ClassVar[bool] = False
-    written: str
     target: ExpectedText
     headers: dict[str, ExpectedText]
     subprotocols: object
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         request = stage.request_of(peer)
@@ -78,9 +80,6 @@ class Accept(Step):
     headers: tuple[tuple[str, str], ...] = ()
     permessage_deflate: bool = True
 
-    def __str__(self) -> str:
-        return "accept()" if self.subprotocol is None else f"accept({self.subprotocol!r})"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.accept(self.subprotocol, self.headers, deflate=self.permessage_deflate)
 
@@ -93,9 +92,6 @@ class Refuse(Step):
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
-    def __str__(self) -> str:
-        return f"refuse({self.status})"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.refuse(self.status, self.headers, self.body)
 
@@ -104,13 +100,9 @@ class Refuse(Step):
 class Expect(Step):
     """Wait for a message that ``judge`` finds right. Pings and pongs of another kind are passed over."""
 
-    written: str
     kind: type[Message] | None
     judge: Callable[[Message], bool]
     answer: bool = True
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         while True:
@@ -130,9 +122,6 @@ class Expect(Step):
 
 @dataclass(frozen=True)
 class ExpectEnd(Step):
-    def __str__(self) -> str:
-        return "expect_end()"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         while (message := await peer.receive()) is not None:
             if not await peer.pass_over(message):
@@ -142,11 +131,7 @@ class ExpectEnd(Step):
 
 @dataclass(frozen=True)
 class Send(Step):
-    written: str
     message: Message
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.send(self.message)
@@ -154,13 +139,9 @@ class Send(Step):
 
 @dataclass(frozen=True)
 class SendFragments(Step):
-    written: str
     opcode: int
     pieces: list[bytes | PingMessage | PongMessage]
     message: Message
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.send_fragments(self.opcode, self.pieces, self.message)
@@ -170,11 +151,7 @@ class SendFragments(Step):
 class SendRaw(Step):
     needs_frames: ClassVar[bool] = False
     is_answer: ClassVar[bool] = True
-    written: str
     data: bytes
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.send_raw(self.data)
@@ -184,11 +161,7 @@ class SendRaw(Step):
 class Close(Step):
     """Send a close frame, read on to the client's, and end TCP."""
 
-    written: str
     message: CloseMessage
-
-    def __str__(self) -> str:
-        return self.written
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.send(self.message)
@@ -205,9 +178,6 @@ class Echo(Step):
     is_timed: ClassVar[bool] = False
     is_open_ended: ClassVar[bool] = True
 
-    def __str__(self) -> str:
-        return "echo()"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         while (message := await peer.receive()) is not None and not isinstance(message, CloseMessage):
             if not await peer.pass_over(message):
@@ -221,9 +191,6 @@ class Pause(Step):
     is_timed: ClassVar[bool] = False
     name: str
 
-    def __str__(self) -> str:
-        return f"pause({self.name!r})"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         await stage.pause(peer, self.name)
 
@@ -235,9 +202,6 @@ class Stall(Step):
     is_timed: ClassVar[bool] = False
     is_open_ended: ClassVar[bool] = True
 
-    def __str__(self) -> str:
-        return "stall()"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         await anyio.sleep_forever()
 
@@ -247,9 +211,6 @@ class Drop(Step):
     needs_frames: ClassVar[bool] = False
     is_answer: ClassVar[bool] = True
 
-    def __str__(self) -> str:
-        return "drop()"
-
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.drop()
 
@@ -258,9 +219,6 @@ class Drop(Step):
 class End(Step):
     needs_frames: ClassVar[bool] = False
     is_answer: ClassVar[bool] = True
-
-    def __str__(self) -> str:
-        return "end()"
 
     async def run(self, peer: Peer, stage: Stage) -> None:
         await peer.end()
