@@ -21,6 +21,7 @@ LAYERS: dict[str, set[str]] = {
     "testing._application": {"anyio", "wsproto", "zapros"},
     "testing._memory": {"anyio", "zapros"},
     "testing._scripted": {"anyio"},
+    "testing._company": {"anyio"},
     "testing._script": set(),
     "testing._steps": {"anyio"},
     "testing._peer": {"anyio", "wsproto"},

@@ -83,6 +83,15 @@ def test_a_script_that_fails_fails_the_test(pytester: pytest.Pytester) -> None:
             with connect(websocket_script(Script().expect_text("this")).url) as ws:
                 ws.send("this")
 
+        def test_that_is_told(websocket_script):
+            with connect(websocket_script(Script().expect_text("this")).url) as ws:
+                ws.send("that")
+                ws.recv()
+
+        def test_that_judges(websocket_script):
+            with connect(websocket_script(Script().expect_text(lambda text: 1 / 0)).url) as ws:
+                ws.send("that")
+
         def test_that_raises(websocket_script):
             websocket_script(Script().expect_text("this"))
             raise LookupError("of the test")
@@ -93,6 +102,18 @@ def test_a_script_that_fails_fails_the_test(pytester: pytest.Pytester) -> None:
         """
     )
     result = pytester.runpytest_inprocess("-p", "no:anyio", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=1, failed=2, skipped=1, errors=0)
-    result.stdout.fnmatch_lines(["E *connection 1, step 2 of 2: expect_text('this'), but text \"that\" came"])
-    result.stdout.fnmatch_lines(["E *LookupError: of the test"])
+    result.assert_outcomes(passed=1, failed=4, skipped=1, errors=0)
+    message = "connection 1, step 2 of 2: expect_text('this'), but text \"that\" came"
+    result.stdout.fnmatch_lines(
+        [
+            "*test_that_is_wrong*",
+            message,
+            "*test_that_is_told*",
+            "*ConnectionClosedError*1011*",
+            f"E *{message}",
+            "*test_that_judges*",
+            "E *ZeroDivisionError*",
+            "*test_that_raises*",
+            "E *LookupError: of the test",
+        ]
+    )

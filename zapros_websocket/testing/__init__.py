@@ -2,6 +2,7 @@
 
 from ._application import Application as Application
 from ._asgi import WebSocketAsgiHandler as WebSocketAsgiHandler
+from ._company import ScriptFailed as ScriptFailed
 from ._echo import MAX_MESSAGE_SIZE as MAX_MESSAGE_SIZE
 from ._echo import EchoServer as EchoServer
 from ._echo import Traffic as Traffic
@@ -12,6 +13,5 @@ from ._recording import Entry as Entry
 from ._recording import read_recording as read_recording
 from ._script import Script as Script
 from ._scripted import ScriptedServer as ScriptedServer
-from ._scripted import ScriptFailed as ScriptFailed
 from ._scripted import SyncScriptedServer as SyncScriptedServer
 from ._scripted import scripted_server as scripted_server

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from ._company import ScriptFailed
 from ._echo import EchoServer, echo_server
 from ._script import Script
 from ._scripted import SyncScriptedServer, scripted_server
@@ -55,5 +56,17 @@ def websocket_script(request: pytest.FixtureRequest) -> ServeScripts:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Leave the servers as a part of the test, so that what they found fails it, and is no error of the teardown."""
-    with item.stash.get(_SERVERS, ExitStack()):
-        return (yield)
+    result = failed = None
+    has_passed = False
+    try:
+        with item.stash.get(_SERVERS, ExitStack()):
+            result = yield
+            has_passed = True
+    except ScriptFailed as failure:
+        if not has_passed or failure.__cause__ is not None:
+            raise
+        failed = str(failure)
+    if failed is not None:
+        # There is no line of the test to show.
+        pytest.fail(failed, pytrace=False)
+    return result
