@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast
+
 import pytest
-from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
 
 from zapros_websocket import TextMessage, aconnect_ws
 from zapros_websocket.testing import EchoServer, Script, ScriptFailed, echo_server, scripted_server
 from zapros_websocket.testing.fixtures import ServeScripts
 
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
 
-def test_a_script_without_an_event_loop() -> None:
+Connect = Callable[[str], "AbstractContextManager[ClientConnection]"]
+
+
+@pytest.fixture
+def connect() -> Connect:
+    """A synchronous client of somebody else."""
+    return cast("Connect", pytest.importorskip("websockets.sync.client").connect)
+
+
+def test_a_script_without_an_event_loop(connect: Connect) -> None:
     script = Script().expect_request("/x").expect_text("hi").pause("p").send_text("there")
     with scripted_server(script) as server:
         with connect(f"{server.url}x") as ws:
@@ -31,22 +44,24 @@ def test_a_pause_that_is_not_reached_in_time() -> None:
             server.reached("p", timeout=0.05)
 
 
-def test_a_failure_comes_out_of_the_block() -> None:
+def test_a_failure_comes_out_of_the_block(connect: Connect) -> None:
     with pytest.raises(ScriptFailed, match='text "that" came') as caught:
         with scripted_server(Script().expect_text("this")) as server, connect(server.url) as ws:
             ws.send("that")
             ws.recv()
-    assert isinstance(caught.value.__context__, ConnectionClosedError)
+    assert type(caught.value.__context__).__name__ == "ConnectionClosedError"
 
 
-def test_an_echo_server_without_an_event_loop() -> None:
+def test_an_echo_server_without_an_event_loop(connect: Connect) -> None:
     with echo_server(subprotocols=["chat"]) as server, connect(server.url) as ws:
         ws.send("hello")
         assert ws.recv() == "hello"
         assert server.traffic.received > 0
 
 
-def test_the_fixtures_without_an_event_loop(websocket_echo_server: EchoServer, websocket_script: ServeScripts) -> None:
+def test_the_fixtures_without_an_event_loop(
+    connect: Connect, websocket_echo_server: EchoServer, websocket_script: ServeScripts
+) -> None:
     with connect(websocket_echo_server.url) as ws:
         ws.send("hello")
         assert ws.recv() == "hello"
@@ -67,6 +82,7 @@ async def test_the_fixtures_in_an_event_loop(websocket_echo_server: EchoServer, 
 
 
 def test_a_script_that_fails_fails_the_test(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("websockets")
     pytester.makepyfile(
         """
         import pytest

@@ -75,6 +75,8 @@ class Conversation:
         self.path = str(scope["path"])
         self.answer: Response | None = None
         self.error: BaseException | None = None
+        # Whether the error was raised by the handshake.
+        self.is_told = False
         self.decided = Event()
         self._cancelling = CancelScope()
         self._application = application

@@ -89,12 +89,12 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         self._frame_size = frame_size
         self._host: _Host | None = None
         self._is_closed = False
-        self._conversations: list[Conversation] = []
+        self._raised: list[BaseException] = []
 
     @property
     def exceptions(self) -> list[BaseException]:
         """What the application has raised out of its WebSockets so far, and has not been raised in the test yet."""
-        return [conversation.error for conversation in self._conversations if conversation.error is not None]
+        return list(self._raised)
 
     async def __aenter__(self) -> Self:
         """Start the application: its lifespan begins.
@@ -137,8 +137,7 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             ping_interval=self._ping_interval,
             frame_size=self._frame_size,
         )
-        self._conversations.append(conversation)
-        host.begin(conversation)
+        host.begin(conversation, self._raised)
         try:
             with move_on_after(self._accept_timeout):
                 await conversation.decided.wait()
@@ -152,7 +151,9 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
                 f"{self._accept_timeout:g} seconds"
             )
         if conversation.error is not None and conversation.answer.status != 101 and self._raise_app_exceptions:
-            self._conversations.remove(conversation)
+            conversation.is_told = True
+            if conversation.error in self._raised:
+                self._raised.remove(conversation.error)
             raise conversation.error
         return conversation.answer
 
@@ -179,8 +180,8 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
                     "its client had left: it was cancelled"
                 )
         finally:
-            if self.exceptions and self._raise_app_exceptions:
-                raise self.exceptions[0]
+            if self._raised and self._raise_app_exceptions:
+                raise self._raised[0]
 
     async def _started(self) -> _Host:
         if self._is_closed:
@@ -253,10 +254,10 @@ class _Host:
         if self._enable_lifespan:
             await self.lifespan.start(timeout)
 
-    def begin(self, conversation: Conversation) -> None:
-        """Start a connection."""
+    def begin(self, conversation: Conversation, raised: list[BaseException]) -> None:
+        """Start a connection; what its application raises goes to ``raised`` when it has ended."""
         self._conversations.add(conversation)
-        self._tasks.start_soon(self._converse, conversation)
+        self._tasks.start_soon(self._converse, conversation, raised)
 
     async def end(self, timeout: float) -> list[str]:
         """End every connection, shut the application down, and stop; each within ``timeout`` seconds.
@@ -294,10 +295,12 @@ class _Host:
         finally:
             self._ended.set()
 
-    async def _converse(self, conversation: Conversation) -> None:
+    async def _converse(self, conversation: Conversation, raised: list[BaseException]) -> None:
         try:
             await conversation.run()
         finally:
+            if conversation.error is not None and not conversation.is_told:
+                raised.append(conversation.error)
             self._conversations.discard(conversation)
             self._changed.set()
             self._changed = Event()
