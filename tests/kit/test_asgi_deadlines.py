@@ -7,7 +7,20 @@ import pytest
 from zapros import ReadTimeoutError, WriteError, WriteTimeoutError
 from zapros import TimeoutError as ZaprosTimeoutError
 
-from tests.asgi.applications import ACCEPT, URL, Echo, Event, Receive, Returns, Says, Send, Waits, binary, text
+from tests.asgi.applications import (
+    ACCEPT,
+    URL,
+    CleansUp,
+    Echo,
+    Event,
+    Receive,
+    Returns,
+    Says,
+    Send,
+    Waits,
+    binary,
+    text,
+)
 from tests.memory import Backend, autojump
 from zapros_websocket import ConnectionClosed, PingMessage, aconnect_ws
 from zapros_websocket.testing import WebSocketAsgiHandler
@@ -142,6 +155,27 @@ async def test_a_cancelled_send_breaks_the_connection_as_over_a_network() -> Non
             with pytest.raises(ConnectionClosed, match="a send was cancelled"):
                 await ws.send("after")
         application.released.set()
+
+
+async def test_a_shutdown_that_hangs_does_not_hide_a_cancellation() -> None:
+    async def hangs(scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(STARTED)
+        await anyio.sleep_forever()
+
+    with anyio.move_on_after(3) as scope:
+        async with WebSocketAsgiHandler(hangs):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert anyio.current_time() - scope.deadline < 1.1
+
+
+async def test_an_application_that_cleans_up_within_a_second_is_done_when_its_client_is() -> None:
+    application = CleansUp(seconds=0.9)
+    async with client_of(application) as client:
+        async with aconnect_ws(URL, client=client):
+            pass
+        assert application.cleaned_up
 
 
 async def test_keepalive_keeps_a_connection_with_an_application_that_is_busy() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
+from typing import cast
 from unittest.mock import ANY
 
 import anyio
@@ -193,6 +195,35 @@ async def test_fragments_with_a_ping_in_between() -> None:
 def test_fragments_are_of_one_kind(pieces: tuple[str | bytes | PingMessage, ...]) -> None:
     with pytest.raises(TypeError, match="fragments of one message"):
         Script().send_fragments(*pieces)
+
+
+WRITTEN: list[tuple[Callable[[Script], object], type[Exception]]] = [
+    (lambda script: script.send_text("\ud800"), ValueError),
+    (lambda script: script.send_text(cast("str", b"bytes")), TypeError),
+    (lambda script: script.send_binary(cast("bytes", "text")), TypeError),
+    (lambda script: script.send_ping(bytes(126)), ValueError),
+    (lambda script: script.close(1 << 16), ValueError),
+    (lambda script: script.send_close(-1), ValueError),
+    (lambda script: script.close(1000, "x" * 124), ValueError),
+    (lambda script: script.accept(headers=[("X-A", "line\r\nbreak")]), ValueError),
+    (lambda script: script.refuse(403, headers=[("X A", "")]), ValueError),
+    (lambda script: scripted_server(script, cast("Script", "no script")), TypeError),
+]
+
+
+@pytest.mark.parametrize(("write", "error"), WRITTEN)
+def test_what_no_server_could_do_is_said_where_it_is_written(
+    write: Callable[[Script], object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        write(Script())
+
+
+async def test_a_close_code_that_may_not_be_sent_fails_the_client() -> None:
+    async with scripted_server(Script().send_close(1006).expect_close(1002)) as server, aconnect_ws(server.url) as ws:
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.recv()
+        assert caught.value.code == 1002
 
 
 async def test_bytes_that_are_no_frame_fail_the_client() -> None:

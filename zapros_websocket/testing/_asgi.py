@@ -171,14 +171,17 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         host, self._host = self._host, None
         if host is None:
             return
+        is_cancelled = current_effective_deadline() == -inf
         try:
-            is_cancelled = current_effective_deadline() == -inf
             late = await host.end(_SHORT if is_cancelled else self._shutdown_timeout)
             if late and not is_cancelled:
                 raise TimeoutError(
                     f"the application at {', '.join(late)} was still running {self._shutdown_timeout:g} seconds after "
                     "its client had left: it was cancelled"
                 )
+        except zapros.TimeoutError:
+            if not is_cancelled:
+                raise
         finally:
             if self._raised and self._raise_app_exceptions:
                 raise self._raised[0]

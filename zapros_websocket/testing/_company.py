@@ -18,7 +18,7 @@ from anyio.abc import ByteStream, SocketStream
 
 from .._protocol.messages import CloseMessage
 from ._peer import ClientLeft, HandshakeRequest, Mismatch, Peer, describe
-from ._recording import Log
+from ._recording import Entry, Log
 from ._script import Script
 from ._steps import Accept, Pause, Step
 
@@ -64,7 +64,8 @@ class Company:
     """All scripts and connections of one server."""
 
     def __init__(self, scripts: tuple[Script, ...], afterwards: Script | None, timeout: float) -> None:
-        self.log = Log(anyio.current_time)
+        self.entries: list[Entry] = []
+        self.log = Log(anyio.current_time, self.entries.append)
         self.plays: list[Play] = []
         self.failure: ScriptFailed | None = None
         # Whether that is all that has failed, which then may be the consequence of what the block raised.
@@ -196,12 +197,12 @@ class Company:
         return ScriptFailed(f"{where}, but {what}{self._exchanged()}")
 
     def _exchanged(self) -> str:
-        if not self.log.entries:
+        if not self.entries:
             return "\n  nothing had been exchanged"
         lines = [
             f"    {entry.connection} {entry.time:.3f} {'>' if entry.sender == 'client' else '<'} "
             f"{entry.said(shortened=True)}"
-            for entry in self.log.entries
+            for entry in self.entries
         ]
         return "\n".join(["\n  what had been exchanged (connection, seconds, > client or < server):", *lines])
 

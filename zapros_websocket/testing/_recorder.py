@@ -19,7 +19,7 @@ from zapros import AsyncBaseHandler, AsyncBaseMiddleware, AsyncBaseNetworkStream
 from .._protocol.deflate import Deflate
 from .._protocol.options import PerMessageDeflateExtension
 from ._half import Incoming, Received
-from ._recording import HEADING, Entry, Log, Sender
+from ._recording import HEADING, Entry, Log, Sender, read_recording
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +45,7 @@ class Recorder:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = path
         self._file = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (it is closed by close)
         self._log = Log(current_time, self._write)
         self._connections = 0
@@ -52,8 +53,8 @@ class Recorder:
 
     @property
     def entries(self) -> list[Entry]:
-        """What was recorded so far."""
-        return list(self._log.entries)
+        """What was recorded so far, read from the file."""
+        return read_recording(self._path)
 
     def __call__(self, handler: AsyncBaseHandler) -> AsyncBaseMiddleware:
         """The middleware around a handler: what ``wrap_with_middleware`` asks for."""

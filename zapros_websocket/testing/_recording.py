@@ -120,10 +120,9 @@ def said(message: Message) -> Entry:
 
 
 class Log:
-    """Entries in the order in which they happened. ``write`` is given each of them as it is made."""
+    """Makes an entry of each thing that happens, with its time, and gives it to ``write``."""
 
-    def __init__(self, clock: Callable[[], float], write: Callable[[Entry], object] | None = None) -> None:
-        self.entries: list[Entry] = []
+    def __init__(self, clock: Callable[[], float], write: Callable[[Entry], object]) -> None:
         self._clock = clock
         self._write = write
         self._began: float | None = None
@@ -143,10 +142,7 @@ class Log:
         if self._began is None:
             self._began = now
         entry = Entry(0, 0.0, sender, what, number, data) if isinstance(what, str) else said(what)
-        entry = replace(entry, connection=connection, time=now - self._began, sender=sender, frames=frames)
-        self.entries.append(entry)
-        if self._write is not None:
-            self._write(entry)
+        self._write(replace(entry, connection=connection, time=now - self._began, sender=sender, frames=frames))
 
 
 def read_recording(path: str | PathLike[str]) -> list[Entry]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from unittest.mock import ANY
 
 from .._protocol import frames
+from .._protocol.handshake import check_headers
 from .._protocol.messages import (
+    MAX_CLOSE_REASON,
     BinaryMessage,
     CloseCode,
     CloseMessage,
@@ -19,6 +21,7 @@ from .._protocol.messages import (
     PongMessage,
     TextMessage,
 )
+from .._protocol.outgoing import outgoing
 from ._recording import Entry, read_recording
 from ._steps import (
     Accept,
@@ -93,14 +96,23 @@ class Script:
         headers: Iterable[tuple[str, str]] = (),
         permessage_deflate: bool = True,
     ) -> Script:
-        """Answer 101, with any subprotocol and any headers; take an offer of permessage-deflate or do not."""
-        return self._and(Accept(_written("accept", subprotocol), subprotocol, tuple(headers), permessage_deflate))
+        """Answer 101, with any subprotocol and any headers; take an offer of permessage-deflate or do not.
+
+        Raises:
+            ValueError: the handshake was accepted before, or HTTP cannot carry a header.
+        """
+        lines = _checked_headers(headers)
+        return self._and(Accept(_written("accept", subprotocol), subprotocol, lines, permessage_deflate))
 
     def refuse(self, status: int, *, headers: Iterable[tuple[str, str]] = (), body: str | bytes = b"") -> Script:
-        """Answer with another status, and end."""
-        return self._and(
-            Refuse(_written("refuse", status), status, tuple(headers), body.encode() if isinstance(body, str) else body)
-        )
+        """Answer with another status, and end.
+
+        Raises:
+            ValueError: the handshake was accepted before, or HTTP cannot carry a header.
+        """
+        lines = _checked_headers(headers)
+        data = body.encode() if isinstance(body, str) else body
+        return self._and(Refuse(_written("refuse", status), status, lines, data))
 
     # What the client says
 
@@ -170,23 +182,23 @@ class Script:
 
     def send_text(self, text: str) -> Script:
         """Send a text message."""
-        return self._and(Send(_written("send_text", text), TextMessage(text)))
+        return self._send(_written("send_text", text), TextMessage(text))
 
     def send_json(self, value: object) -> Script:
         """Send a text message that says this in JSON."""
-        return self._and(Send(_written("send_json", value), TextMessage(json.dumps(value))))
+        return self._send(_written("send_json", value), TextMessage(json.dumps(value)))
 
     def send_binary(self, data: bytes) -> Script:
         """Send a binary message."""
-        return self._and(Send(_written("send_binary", data), BinaryMessage(data)))
+        return self._send(_written("send_binary", data), BinaryMessage(data))
 
     def send_ping(self, payload: bytes = b"") -> Script:
         """Send a ping; ``expect_pong`` waits for the answer, if you care."""
-        return self._and(Send(_written("send_ping", payload), PingMessage(payload)))
+        return self._send(_written("send_ping", payload), PingMessage(payload))
 
     def send_pong(self, payload: bytes = b"") -> Script:
         """Send a pong that nobody asked for."""
-        return self._and(Send(_written("send_pong", payload), PongMessage(payload)))
+        return self._send(_written("send_pong", payload), PongMessage(payload))
 
     def send_fragments(self, *pieces: str | bytes | PingMessage | PongMessage) -> Script:
         """Send one message in a frame for each piece: a text if they are ``str``, with pings and pongs in between.
@@ -210,11 +222,11 @@ class Script:
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Script:
         """Send a close frame, of any code (1005: without one), wait for the client's, and end TCP."""
-        return self._and(Close(_written("close", int(code), reason or None), CloseMessage(code, reason or None)))
+        return self._and(Close(_written("close", int(code), reason or None), _close(code, reason)))
 
     def send_close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Script:
         """Send a close frame and wait for nothing."""
-        return self._and(Send(_written("send_close", int(code), reason or None), CloseMessage(code, reason or None)))
+        return self._and(Send(_written("send_close", int(code), reason or None), _close(code, reason)))
 
     def echo(self) -> Script:
         """Send back every message until the client closes."""
@@ -303,10 +315,28 @@ class Script:
     ) -> Script:
         return self._and(Expect(written, kind, judge, answer))
 
+    def _send(self, written: str, message: Message) -> Script:
+        # What no peer could send is better said where it is written.
+        outgoing(message)
+        return self._and(Send(written, message))
+
     def _and(self, step: Step) -> Self:
         if isinstance(step, (Accept, Refuse)) and any(isinstance(s, Accept) or s.needs_frames for s in self.steps):
             raise ValueError(f"{step} comes after a step that needs an accepted handshake: put it first")
         return replace(self, steps=(*self.steps, step))
+
+
+def _checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    lines = tuple(headers)
+    check_headers(lines)
+    return lines
+
+
+def _close(code: int, reason: str) -> CloseMessage:
+    # Codes that may not be sent can be, by a server that does wrong.
+    if not 0 <= code < 1 << 16 or len(reason.encode()) > MAX_CLOSE_REASON:
+        raise ValueError(f"a close frame has a code of 16 bits and up to {MAX_CLOSE_REASON} bytes of reason")
+    return CloseMessage(code, reason or None)
 
 
 def _written(name: str, *arguments: object, **options: object) -> str:

@@ -50,7 +50,7 @@ class ScriptedServer:
     @property
     def transcript(self) -> list[Entry]:
         """What was exchanged so far; ``str`` of an entry is a line."""
-        return list(self._company.log.entries)
+        return list(self._company.entries)
 
     def resume(self, name: str) -> None:
         """Let the script go on that pauses, or will pause, with this name.
@@ -150,6 +150,9 @@ class scripted_server:
         timeout: float = 5.0,
         tls: SSLContext | None = None,
     ) -> None:
+        for script in (*scripts, afterwards):
+            if script is not None and not isinstance(script, Script):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"a script is a Script, not {script!r}")
         self._scripts = scripts
         self._afterwards = afterwards
         self._timeout = timeout
