@@ -110,7 +110,8 @@ class Company:
         """The failure that it is to end now."""
         for play in self.plays:
             if not play.misses_nothing:
-                return self._failed(play, "the test ended and did not resume it")
+                was_left = "did not resume it" if play.is_waiting_for_the_test else "did not wait for it"
+                return self._failed(play, f"the test ended and {was_left}")
         if len(self.plays) < len(self._scripts):
             return ScriptFailed(
                 f"connection {len(self.plays) + 1} was never opened: there are scripts for {len(self._scripts)}"
