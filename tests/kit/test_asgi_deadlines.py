@@ -202,6 +202,34 @@ async def test_a_client_that_never_answers_the_close_is_left_behind() -> None:
             await stream.write_all(b"late")  # type: ignore[misc]
 
 
+async def test_a_client_that_never_answers_does_not_hold_up_the_handler() -> None:
+    application = Says(ACCEPT)
+    async with client_of(application) as client:
+        async with client.stream("GET", URL, headers=HANDSHAKE):
+            pass
+        begun = anyio.current_time()
+    assert anyio.current_time() - begun == pytest.approx(1)
+    assert application.disconnects == [(1001, "")]
+
+
+async def test_a_client_that_is_cancelled_as_the_application_accepts() -> None:
+    class CancelsTheClient(Echo):
+        async def converse(self, receive: Receive, send: Send) -> None:
+            await send(ACCEPT)
+            scope.cancel()
+            await receive()
+
+    application = CancelsTheClient()
+    begun = anyio.current_time()
+    async with client_of(application) as client:
+        with anyio.CancelScope() as scope:
+            async with aconnect_ws(URL, client=client):
+                await anyio.sleep_forever()
+        await application.ended.wait()
+    assert anyio.current_time() - begun < 1.1
+    assert application.disconnects in ([(1006, "")], [(1000, "")])
+
+
 async def test_the_deadlines_of_zapros() -> None:
     application = Waits(ACCEPT)
     async with client_of(application) as client:

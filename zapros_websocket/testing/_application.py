@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
-from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, move_on_after, sleep
+from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, sleep
 from anyio.lowlevel import checkpoint
 from wsproto.connection import ConnectionType
 from zapros import Request, Response
@@ -47,6 +47,7 @@ _UNREAD: Final = 16
 
 # Seconds for the client to answer a close frame.
 _CLOSE_TIMEOUT: Final = 10.0
+_SHORT_CLOSE_TIMEOUT: Final = 1.0
 
 
 class Application(Protocol):
@@ -79,6 +80,7 @@ class Conversation:
         self.is_told = False
         self.decided = Event()
         self._cancelling = CancelScope()
+        self._parting = CancelScope()
         self._application = application
         self._scope = scope
         self._request = request
@@ -106,7 +108,8 @@ class Conversation:
                     await self._run_application()
                     self._part()
                     if self._incoming is not None:
-                        with move_on_after(_CLOSE_TIMEOUT):
+                        self._part_within(_CLOSE_TIMEOUT)
+                        with self._parting:
                             await self._read_to_the_end.wait()
                     self._tasks.cancel_scope.cancel()
         finally:
@@ -128,11 +131,18 @@ class Conversation:
         """Cancel the application."""
         self._cancelling.cancel()
 
-    def leave(self, code: int, reason: str = "") -> None:
+    def leave(self) -> None:
         """End it from the server's side: tell the application, and the client if it is connected."""
         if self._incoming is not None:
-            self._say_close(CloseMessage(code, reason))
-        self._has_left(code, reason)
+            self._say_close(CloseMessage(CloseCode.GOING_AWAY))
+        self._has_left(CloseCode.GOING_AWAY, "")
+        self._part_within(_SHORT_CLOSE_TIMEOUT)
+
+    def lose(self) -> None:
+        """The client is gone, and will not say so."""
+        self._from_client.end()
+        self._to_client.break_off()
+        self._has_left(CloseCode.ABNORMAL, "")
 
     # What the application does
 
@@ -151,7 +161,7 @@ class Conversation:
         kind = event["type"]
         if self._is_refused:
             raise RuntimeError(f"{kind} was sent after the connection was refused")
-        if self._to_client.is_broken:
+        if self._incoming is not None and self._to_client.is_broken:
             # How the client left stands in what it wrote.
             await self._read_to_the_end.wait()
         if self._disconnect is not None:
@@ -287,6 +297,9 @@ class Conversation:
                 self._write(PingMessage(b"server"))
 
     # The end
+
+    def _part_within(self, seconds: float) -> None:
+        self._parting.deadline = min(self._parting.deadline, current_time() + seconds)
 
     def _part(self) -> None:
         # Before a decision even an application that returned is at fault, and a server would say so.

@@ -23,7 +23,6 @@ import zapros
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, move_on_after, sleep_forever
 from zapros import AsgiHandler, AsyncBaseHandler, Request, Response
 
-from .._protocol.messages import CloseCode
 from ._application import Application, AsgiEvent, Conversation, Receive, Send
 from ._lifespan import Lifespan
 
@@ -142,7 +141,7 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             with move_on_after(self._accept_timeout):
                 await conversation.decided.wait()
         except BaseException:
-            conversation.leave(CloseCode.ABNORMAL)
+            conversation.lose()
             raise
         if conversation.answer is None:
             conversation.cancel()
@@ -270,7 +269,7 @@ class _Host:
         try:
             with CancelScope(shield=True), move_on_after(timeout):
                 for conversation in self._conversations:
-                    conversation.leave(CloseCode.GOING_AWAY)
+                    conversation.leave()
                 while self._conversations:
                     await self._changed.wait()
             late = sorted(conversation.path for conversation in self._conversations)
@@ -296,6 +295,7 @@ class _Host:
                     self._is_there.set()
                     await sleep_forever()
         finally:
+            self._is_there.set()
             self._ended.set()
 
     async def _converse(self, conversation: Conversation, raised: list[BaseException]) -> None:
