@@ -257,11 +257,12 @@ class Conversation:
     async def _read(self) -> None:
         assert self._incoming is not None
         try:
-            while self._disconnect is None and (data := await self._from_client.get(64 * 1024)):
+            while not self._read_to_the_end.is_set() and (data := await self._from_client.get(64 * 1024)):
                 for item in self._incoming.receive(data):
                     if isinstance(item, Violation):
                         self._say_close(CloseMessage(item.code, item.reason[:100]))
                         self._has_left(item.code, item.reason)
+                        self._read_to_the_end.set()
                     else:
                         await self._take(item.message)
             self._has_left(CloseCode.ABNORMAL, "")
@@ -282,6 +283,7 @@ class Conversation:
             case _:
                 self._say_close(message)
                 self._has_left(message.code, message.reason or "")
+                self._read_to_the_end.set()
 
     async def _hand_over(self, event: AsgiEvent) -> None:
         # A client that has gone is read to its end whether anybody asks for it or not: its end is news.

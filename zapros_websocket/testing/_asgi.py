@@ -88,12 +88,12 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         self._frame_size = frame_size
         self._host: _Host | None = None
         self._is_closed = False
-        self._raised: list[BaseException] = []
+        self._failed: list[Conversation] = []
 
     @property
     def exceptions(self) -> list[BaseException]:
         """What the application has raised out of its WebSockets so far, and has not been raised in the test yet."""
-        return list(self._raised)
+        return [failed.error for failed in self._failed if failed.error is not None and not failed.is_told]
 
     async def __aenter__(self) -> Self:
         """Start the application: its lifespan begins.
@@ -136,7 +136,7 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             ping_interval=self._ping_interval,
             frame_size=self._frame_size,
         )
-        host.begin(conversation, self._raised)
+        host.begin(conversation, self._failed)
         try:
             with move_on_after(self._accept_timeout):
                 await conversation.decided.wait()
@@ -151,8 +151,6 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             )
         if conversation.error is not None and conversation.answer.status != 101 and self._raise_app_exceptions:
             conversation.is_told = True
-            if conversation.error in self._raised:
-                self._raised.remove(conversation.error)
             raise conversation.error
         return conversation.answer
 
@@ -182,8 +180,8 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
             if not is_cancelled:
                 raise
         finally:
-            if self._raised and self._raise_app_exceptions:
-                raise self._raised[0]
+            if self.exceptions and self._raise_app_exceptions:
+                raise self.exceptions[0]
 
     async def _started(self) -> _Host:
         if self._is_closed:
@@ -256,10 +254,10 @@ class _Host:
         if self._enable_lifespan:
             await self.lifespan.start(timeout)
 
-    def begin(self, conversation: Conversation, raised: list[BaseException]) -> None:
-        """Start a connection; what its application raises goes to ``raised`` when it has ended."""
+    def begin(self, conversation: Conversation, failed: list[Conversation]) -> None:
+        """Start a connection; it goes to ``failed`` when it has ended and its application has raised."""
         self._conversations.add(conversation)
-        self._tasks.start_soon(self._converse, conversation, raised)
+        self._tasks.start_soon(self._converse, conversation, failed)
 
     async def end(self, timeout: float) -> list[str]:
         """End every connection, shut the application down, and stop; each within ``timeout`` seconds.
@@ -298,12 +296,12 @@ class _Host:
             self._is_there.set()
             self._ended.set()
 
-    async def _converse(self, conversation: Conversation, raised: list[BaseException]) -> None:
+    async def _converse(self, conversation: Conversation, failed: list[Conversation]) -> None:
         try:
             await conversation.run()
         finally:
-            if conversation.error is not None and not conversation.is_told:
-                raised.append(conversation.error)
+            if conversation.error is not None:
+                failed.append(conversation)
             self._conversations.discard(conversation)
             self._changed.set()
             self._changed = Event()
