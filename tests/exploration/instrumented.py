@@ -1,0 +1,26 @@
+"""What ``coverage_guided`` runs in a process of its own: it must be the first that imports what is instrumented."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Final, cast
+
+import atheris
+
+INSTRUMENTED: Final = ["zapros_websocket", "wsproto", "h11"]
+
+
+def main(name: str, *arguments: str) -> None:
+    """Fuzz the explorer of that name; libFuzzer ends the process."""
+    with atheris.instrument_imports(include=INSTRUMENTED):
+        module = importlib.import_module(f"tests.exploration.{name}")
+    # To merge, libFuzzer has the shell run what it takes for its own name.
+    itself = f"{sys.executable} -m tests.exploration.instrumented {name}"
+    atheris.Setup([itself, *arguments], cast("Callable[[bytes], None]", module.explore))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
