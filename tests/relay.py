@@ -1,7 +1,7 @@
 """Two connections of this library, back to back: what one sends, the other receives.
 
-Between them stand two server halves of wsproto, and nothing is kept there: who does not read stops who sends. A close is
-carried on as well; so is the loss of a connection.
+Between them stand two server halves of wsproto, and nothing is kept there: who does not read stops who sends. A close
+is carried on as well, and so is the loss of a connection.
 """
 
 from __future__ import annotations

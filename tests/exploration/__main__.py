@@ -77,25 +77,25 @@ def changed(choose: random.Random, examples: list[bytes]) -> bytes:
 
 def programs(start: int) -> Iterator[int]:
     """Programs by hypothesis, on both event loops by turns, some at a time."""
-    count = 0
-
-    @given(two_connections.programs)
-    def explore(program: two_connections.Program) -> None:
-        nonlocal count
-        for backend in two_connections.BACKENDS:
-            two_connections.run(program, backend)
-            count += 1
-
     while True:
         count = 0
-        hurried = settings(
+
+        @seed(start)
+        @settings(
             max_examples=50,
             deadline=None,
             database=None,
             phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
-        hurried(seed(start)(explore))()
+        @given(two_connections.programs)
+        def explore(program: two_connections.Program) -> None:
+            nonlocal count
+            for backend in two_connections.BACKENDS:
+                two_connections.run(program, backend)
+                count += 1
+
+        explore()
         start += 1
         yield count
 

@@ -1,6 +1,6 @@
-"""Any answer to the opening handshake is a connection, or one documented error; never another exception, nothing left open.
+"""Any answer to the opening handshake is a connection or one documented error, and nothing else; nothing stays open.
 
-The whole way is taken: aconnect_ws, a client, its HTTP parser, the judgement on the answer, and a session for what stands
+The whole way is taken: aconnect_ws, a client, its HTTP parser, the judgement on the answer, and a session for what is
 behind it. The first bytes of an input choose how the answer is cut and whether it ends, the others are the answer;
 ``{accept}`` in it stands for the value that belongs to the key of the request.
 """
@@ -8,6 +8,7 @@ behind it. The first bytes of an input choose how the answer is cut and whether 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import re
 from typing import Literal
 
@@ -15,7 +16,7 @@ from wsproto.utilities import generate_accept_token
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport, AsyncClient, AsyncStdNetworkHandler, ZaprosError
 
 from tests.memory import AutojumpEventLoop
-from zapros_websocket import CloseMessage, ConnectionClosed, HandshakeError, WebsocketError, aconnect_ws
+from zapros_websocket import AsyncWebSocket, CloseMessage, ConnectionClosed, HandshakeError, WebsocketError, aconnect_ws
 
 from .source import Source
 
@@ -37,10 +38,12 @@ def explore(data: bytes) -> None:
     answer = source.take(1 << 20)
     if not _loops:
         _loops.append(AutojumpEventLoop())
+        atexit.register(_loops[0].close)
     _loops[0].run_until_complete(open_and_read(Server(answer, cut, ends=ends), offers=offers))
 
 
 async def open_and_read(server: Server, *, offers: bool) -> None:
+    body = b""
     client = AsyncClient(handler=AsyncStdNetworkHandler(transport=server))
     try:
         async with aconnect_ws(
@@ -50,15 +53,11 @@ async def open_and_read(server: Server, *, offers: bool) -> None:
             assert ws.response.headers["Sec-WebSocket-Accept"].strip() == server.accept
             assert ws.subprotocol is None or (offers and ws.subprotocol in SUBPROTOCOLS)
             assert ws.permessage_deflate is None or offers
-            try:
-                while not isinstance(await ws.recv(), CloseMessage):
-                    pass
-            except ConnectionClosed as closed:
-                # The end of TCP, silence that keepalive ends, or what a session can find fault with.
-                assert closed.code in (1002, 1006, 1007, 1009, 1011)
+            code = await read_to_the_end(ws)
+        # A close of the peer, the end of TCP, silence that keepalive ends, or what a session finds fault with.
+        assert code is None or code in (1002, 1006, 1007, 1009, 1011)
     except HandshakeError as error:
-        assert not isinstance(error, ConnectionClosed)
-        assert error.response is None or len(error.response.read()) <= MAX_BODY
+        body = b"" if error.response is None else error.response.read()
     except WebsocketError as error:
         raise AssertionError(f"{error!r} came out of the opening handshake") from error
     except ZaprosError:
@@ -66,10 +65,20 @@ async def open_and_read(server: Server, *, offers: bool) -> None:
         pass
     finally:
         await client.aclose()
-        await asyncio.sleep(0)
+    assert len(body) <= MAX_BODY
     assert all(stream.is_closed for stream in server.streams), "a stream was left open"
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks were left: {left}"
+
+
+async def read_to_the_end(ws: AsyncWebSocket) -> int | None:
+    """The code with which this side ended the connection; None when the peer closed it."""
+    while True:
+        try:
+            if isinstance(await ws.recv(), CloseMessage):
+                return None
+        except ConnectionClosed as closed:
+            return closed.code
 
 
 class Server(AsyncBaseTransport):

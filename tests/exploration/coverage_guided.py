@@ -1,10 +1,10 @@
-"""The same properties under a fuzzer that looks for inputs that take new ways through the code: Atheris, with libFuzzer.
+"""The same properties under a fuzzer that looks for inputs which take new ways through the code: Atheris, on libFuzzer.
 
     python -m pip install -e '.[test,fuzz]'
-    python -m tests.exploration.coverage_guided any_bytes -max_total_time=3600
+    python -m tests.exploration.coverage_guided NAME -max_total_time=3600
 
-What stands behind the name goes to libFuzzer. It begins with the inputs that are kept in ``corpus``, and in the end those
-that cover something of their own are kept there, if they are many fewer bytes than what they were found with.
+What stands behind the name goes to libFuzzer. It begins with the inputs that are kept in ``corpus``; in the end the
+fewest that go all the ways that were found are kept there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A session makes of any stream what a plain wsproto connection makes of it, and what it sends wsproto's server half reads.
+"""A session makes of any stream what plain wsproto makes of it, and wsproto's server half reads all that it sends.
 
 The input says how the stream is put together: messages whole and in fragments, compressed in all the ways that deflate
 has, with control frames between them and with violations of every rule; and how it is cut. Where the two differ on
