@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,12 +13,14 @@ import anyio.abc
 import pytest
 import trio
 import trio.testing
+import trustme
+from anyio.streams.tls import TLSStream
 from wsproto.events import BytesMessage, CloseConnection, Ping
 from wsproto.events import TextMessage as WsprotoText
 from zapros import AsyncClient, TrioStream
 
 from tests.memory import Backend, MemoryServer, StreamHandler, autojump
-from tests.relay import Relay, Side, TrioWire
+from tests.relay import MemoryWire, Relay, Side, TrioWire
 from zapros_websocket import (
     AsyncWebSocket,
     ConnectionClosed,
@@ -310,3 +314,36 @@ async def test_what_is_unread_is_not_kept_by_a_closed_stream(pair: Pair) -> None
     await pair.stream.aclose()
     with pytest.raises(anyio.ClosedResourceError):
         await pair.stream.receive(1)
+
+
+async def test_tls_of_anyio_runs_over_it() -> None:
+    authority = trustme.CA()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("test").configure_cert(server_context)
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client_context)
+    secret = os.urandom(200_000)
+    async with (
+        anyio.create_task_group() as tasks,
+        connected(MemoryServer()) as first,
+        connected(MemoryServer()) as second,
+    ):
+        relay = Relay(*(Side(MemoryWire(pair.server.peer.stream)) for pair in (first, second)))
+        tasks.start_soon(relay.carry, 0)
+        tasks.start_soon(relay.carry, 1)
+
+        async def echo() -> None:
+            tls = await TLSStream.wrap(second.stream, server_side=True, ssl_context=server_context)
+            async for chunk in tls:
+                await tls.send(chunk)
+            await tls.aclose()
+
+        tasks.start_soon(echo)
+        tls = await TLSStream.wrap(first.stream, hostname="test", ssl_context=client_context)
+        tasks.start_soon(tls.send, secret)
+        received = b""
+        while len(received) < len(secret):
+            received += await tls.receive()
+        assert received == secret
+        await tls.aclose()
+    assert first.ws.close_code == second.ws.close_code == 1000
