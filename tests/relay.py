@@ -6,8 +6,11 @@ is carried on as well, and so is the loss of a connection.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections import deque
-from typing import Protocol
+from contextlib import suppress
+from typing import Final, Protocol
 
 import trio
 from anyio import Event, Lock
@@ -16,9 +19,14 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Event as WsprotoEvent
 from zapros import ReadError, WriteError
 
+from zapros_websocket._streams.sockets import SocketStream
+
 from .memory import MemoryStream
 
 LOST = (ReadError, WriteError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Wire(Protocol):
@@ -53,11 +61,35 @@ class MemoryWire:
         self.stream.outgoing.ended = True
         self.stream.outgoing.change()
 
-    def reset(self) -> None:
+    async def reset(self) -> None:
         """Break it in both directions."""
         for pipe in (self.stream.incoming, self.stream.outgoing):
             pipe.broken = True
             pipe.change()
+
+
+class SocketWire:
+    """One that stands on a real socket, and reads as much at once as ``reads`` says, in turn."""
+
+    def __init__(self, sock: socket.socket, reads: list[int] | None = None) -> None:
+        self.stream = SocketStream(sock, NO_TLS)
+        self._socket = sock
+        self._reads = deque(reads or [65536])
+
+    async def read(self) -> bytes:
+        self._reads.rotate(-1)
+        return await self.stream.read(self._reads[-1])
+
+    async def write(self, data: bytes) -> None:
+        await self.stream.write_all(data)
+
+    async def end(self) -> None:
+        # It may be broken, or closed, already.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    async def reset(self) -> None:
+        await self.stream.close()
 
 
 class TrioWire:

@@ -50,8 +50,9 @@ def keep(name: str, inputs: Iterable[bytes]) -> None:
 
 def _seeds(name: str) -> list[bytes]:
     if name == "any_bytes":
-        # The largest limit; with deflate or without; cut in various ways.
-        return [bytes((4, case.deflate, 3, number % 6)) + case.wire for number, case in enumerate(CASES)]
+        # The largest limit; with deflate or without; cut in various ways, and what is large not into single bytes.
+        cuts = [5 if len(case.wire) > 4096 else number % 6 for number, case in enumerate(CASES)]
+        return [bytes((4, case.deflate, 3, cut)) + case.wire for cut, case in zip(cuts, CASES, strict=True)]
     if name == "answers":
         return [bytes((0, ends, 1)) + answer for answer in _ANSWERS for ends in (0, 1)]
     return []

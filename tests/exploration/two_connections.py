@@ -2,14 +2,16 @@
 
 And what is unread is bounded, and nothing hangs; whatever the programs do, and whatever becomes of the network.
 
-Two real connections, each over a pipe in memory to a relay of wsproto's server halves. A program is a list of steps:
-sends, receives, pings and closes of both sides, which go on in the background; cancellations of any of them, at any
-tick, natively on asyncio too; stalls, resets and ends of the network; and time that passes, by a clock that jumps.
+Two real connections, each over a pipe in memory or a pair of sockets to a relay of wsproto's server halves. A program
+is a list of steps: sends, receives, pings and closes of both sides, which go on in the background; cancellations of any
+of them, at any tick, natively on asyncio too; stalls, resets and ends of the network; and time that passes, by a clock
+that jumps.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,9 +24,10 @@ import trio
 from anyio.lowlevel import checkpoint
 from hypothesis import register_random
 from hypothesis import strategies as st
+from zapros import AsyncClient
 
-from tests.memory import MemoryServer, autojump
-from tests.relay import MemoryWire, Relay
+from tests.memory import MemoryServer, StreamHandler, autojump
+from tests.relay import NO_TLS, MemoryWire, Relay, SocketWire
 from tests.relay import Side as Carrier
 from zapros_websocket import (
     AsyncWebSocket,
@@ -35,6 +38,7 @@ from zapros_websocket import (
     TextMessage,
     aconnect_ws,
 )
+from zapros_websocket._streams.sockets import SocketStream
 
 # As pytest-trio does: so that hypothesis knows where trio gets its order of tasks from, and can repeat it.
 trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # pyright: ignore
@@ -48,6 +52,9 @@ UNREAD: Final = 1024
 SMALLEST: Final = 7
 
 BACKENDS: Final[tuple[Literal["trio"], Literal["asyncio"]]] = ("trio", "asyncio")
+
+# Bytes that a socket takes when its buffer is as small as it can be.
+BUFFER: Final = 16_384
 
 Outcome: TypeAlias = Literal["running", "done", "cancelled", "closed"]
 
@@ -69,11 +76,12 @@ class Program:
     capacity: int
     reads: tuple[int, ...]
     deflate: bool
+    sockets: bool
 
     @property
     def at_once(self) -> int:
         """How many bytes get on at once at most: what goes in small steps is kept short."""
-        return min(self.capacity, max(self.reads))
+        return max(self.reads) if self.sockets else min(self.capacity, max(self.reads))
 
 
 WEIGHTED: Final = [
@@ -100,6 +108,7 @@ programs = st.builds(
     capacity=st.sampled_from([1, 7, 64, 1000, 4096]),
     reads=st.lists(st.sampled_from([1, 2, 3, 5, 64, 4096]), min_size=1, max_size=4).map(tuple),
     deflate=st.booleans(),
+    sockets=st.booleans(),
 )
 
 SIZES: Final = (0, 1, 30, 118, 119, 120, 1000, 22_000)
@@ -122,7 +131,7 @@ class Side:
     """What one of the two has done, and what came of it."""
 
     ws: AsyncWebSocket
-    wire: MemoryWire
+    wire: MemoryWire | SocketWire
     sent: list[tuple[Message, Operation]] = field(default_factory=list[tuple[Message, Operation]])
     received: list[Message] = field(default_factory=list[Message])
     running: list[Operation] = field(default_factory=list[Operation])
@@ -176,7 +185,7 @@ class World:
         else:
             self.is_excused = True
             if step.what == "reset":
-                side.wire.reset()
+                await side.wire.reset()
             else:
                 await side.wire.end()
         self.check()
@@ -286,7 +295,7 @@ class World:
         for side, other, given in zip(self.sides, self.sides[::-1], self.relay.sides, strict=True):
             self._check_prefix(side, other)
             if not side.is_over and side.ws.close_code is None:
-                in_pipes = 2 * self._program.capacity // SMALLEST + 2
+                in_pipes = 2 * (BUFFER if self._program.sockets else self._program.capacity) // SMALLEST + 2
                 assert given.given - len(side.received) <= UNREAD + in_pipes, "more is unread than the bound"
             if side.is_drained:
                 end = side.ws.close_code, side.ws.close_reason
@@ -318,7 +327,8 @@ class World:
         self.check()
         for side, other in zip(self.sides, self.sides[::-1], strict=True):
             left = self._check_prefix(side, other)
-            assert self.is_excused or not any(operation.outcome == "done" for _, operation in left), left
+            lost = [message for message, operation in left if operation.outcome == "done"]
+            assert self.is_excused or not lost, f"{lost} were sent and not received"
 
     async def _drain(self, side: Side) -> None:
         try:
@@ -357,27 +367,48 @@ def run(program: Program, backend: Literal["trio", "asyncio"]) -> None:
 
 
 async def _run(program: Program) -> None:
-    servers = [MemoryServer(capacity=program.capacity, deflate=program.deflate) for _ in range(2)]
+    opened: list[SocketWire] = []
+    try:
+        await _run_on(program, opened)
+    finally:
+        for wire in opened:
+            await wire.stream.close()
+
+
+async def _connect(program: Program, opened: list[SocketWire], stack: AsyncExitStack) -> tuple[Side, Carrier]:
+    """One connection, and the relay's side of it."""
+    if not program.sockets:
+        server = MemoryServer(capacity=program.capacity, deflate=program.deflate)
+        ws = await stack.enter_async_context(
+            aconnect_ws(
+                "ws://test/",
+                client=server.client,
+                permessage_deflate=program.deflate,
+                close_timeout=CLOSE_TIMEOUT,
+            )
+        )
+        wire = MemoryWire(server.peer.stream, list(program.reads))
+        return Side(ws, wire), Carrier(wire, server.peer.protocol)
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    opened.append(SocketWire(theirs, list(program.reads)))
+    client = AsyncClient(handler=StreamHandler(SocketStream(ours, NO_TLS)))
+    ws = await stack.enter_async_context(aconnect_ws("ws://test/", client=client, close_timeout=CLOSE_TIMEOUT))
+    return Side(ws, opened[-1]), Carrier(opened[-1])
+
+
+async def _run_on(program: Program, opened: list[SocketWire]) -> None:
     async with anyio.create_task_group() as network:
         async with AsyncExitStack() as stack:
-            sockets = [
-                await stack.enter_async_context(
-                    aconnect_ws(
-                        "ws://test/",
-                        client=server.client,
-                        permessage_deflate=program.deflate,
-                        close_timeout=CLOSE_TIMEOUT,
-                    )
-                )
-                for server in servers
-            ]
-            wires = [MemoryWire(server.peer.stream, list(program.reads)) for server in servers]
-            relay = Relay(Carrier(wires[0], servers[0].peer.protocol), Carrier(wires[1], servers[1].peer.protocol))
+            first, first_carrier = await _connect(program, opened, stack)
+            second, second_carrier = await _connect(program, opened, stack)
+            relay = Relay(first_carrier, second_carrier)
             network.start_soon(relay.carry, 0)
             network.start_soon(relay.carry, 1)
             async with anyio.create_task_group() as tasks:
-                sides = Side(sockets[0], wires[0]), Side(sockets[1], wires[1])
-                world = World(sides, relay, tasks, program)
+                world = World((first, second), relay, tasks, program)
                 for step in program.steps:
                     await world.do(step)
                 await world.drain()
@@ -385,9 +416,4 @@ async def _run(program: Program) -> None:
             began = anyio.current_time()
         assert anyio.current_time() - began <= LEFT_WITHIN, "leaving took too long"
         await world.check_final()
-        for side in relay.sides:
-            side.resume()
-        with anyio.fail_after(10):
-            # The relay ends by itself, when both have closed.
-            await anyio.wait_all_tasks_blocked()
         network.cancel_scope.cancel()
