@@ -319,9 +319,9 @@ async def test_what_is_unread_is_not_kept_by_a_closed_stream(pair: Pair) -> None
 async def test_tls_of_anyio_runs_over_it() -> None:
     authority = trustme.CA()
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("test").configure_cert(server_context)
+    authority.issue_cert("test").configure_cert(server_context)  # pyright: ignore[reportUnknownMemberType]
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(client_context)
+    authority.configure_trust(client_context)  # pyright: ignore[reportUnknownMemberType]
     secret = os.urandom(200_000)
     async with (
         anyio.create_task_group() as tasks,
