@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "_last_step": {"zapros"},
     "_without_wsproto": set(),
     "_connection": {"anyio", "zapros"},
+    "_byte_stream": {"anyio", "trio"},
     "_base": set(),
     "_payloads": set(),
     "_link": {"anyio", "trio"},

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
+from ._byte_stream import WebSocketByteStream as WebSocketByteStream
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError

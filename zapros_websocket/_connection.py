@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
+from ._byte_stream import WebSocketByteStream
 from ._errors import ConnectionClosed
 from ._link import Link
 from ._protocol.frames import BINARY
@@ -45,6 +46,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._agreement = agreement
         self._response = response
         self._owes_close_message = True
+        self._byte_stream: WebSocketByteStream | None = None
 
     @property
     def subprotocol(self) -> str | None:
@@ -240,6 +242,16 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             # What the peer answers to this is no news to anyone.
             self._owes_close_message = False
         await self._link.close(message)
+
+    def as_stream(self) -> WebSocketByteStream:
+        """The binary messages as a stream of bytes: an ``anyio.abc.ByteStream`` and a ``trio.abc.Stream``.
+
+        Each call returns the same stream. Closing it closes the connection. What it has taken of a message and not
+        given out yet, ``recv`` does not see.
+        """
+        if self._byte_stream is None:
+            self._byte_stream = WebSocketByteStream(self, self._link)
+        return self._byte_stream
 
     # What reconnecting asks
 

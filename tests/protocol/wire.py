@@ -72,6 +72,7 @@ class Deflater:
     ) -> None:
         self._window_bits = window_bits
         self._takeover = takeover
+        self._strategy = strategy
         self._compressor = self._new()
 
     def block(self, piece: bytes) -> bytes:
@@ -86,7 +87,7 @@ class Deflater:
         return compressed
 
     def _new(self) -> zlib._Compress:  # pyright: ignore[reportPrivateUsage]
-        return zlib.compressobj(wbits=-self._window_bits)
+        return zlib.compressobj(wbits=-self._window_bits, strategy=self._strategy)
 
 
 def deflated(payload: bytes) -> bytes:
