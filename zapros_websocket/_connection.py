@@ -113,9 +113,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 return
             opcode, payload = prepared
         if opcode <= BINARY:
-            if self._is_due():
-                await self._pace.observe()
-            if self._send_now(opcode, payload):
+            # Whoever has to let others run does so in its turn: nobody who calls later goes in front.
+            if not self._is_due() and self._send_now(opcode, payload):
                 return
         elif not self._link.stream.carries_control:
             await self._pace.observe()
