@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "_connect": {"anyio", "zapros", "trio"},
     "_opening": {"anyio", "zapros", "trio"},
     "_last_step": {"zapros"},
+    "_cancel_once": {"trio"},
     "_without_wsproto": set(),
     "_connection": {"anyio", "zapros"},
     "_byte_stream": {"anyio", "trio"},

@@ -22,6 +22,7 @@ import zapros
 from anyio import CancelScope, create_task_group, current_time, move_on_after, sleep_until
 from zapros import URL, AsyncClient, Headers, RequestContext, Response
 
+from ._cancel_once import cancelled_once
 from ._errors import HandshakeError, HandshakeTimeoutError
 from ._last_step import SECURE, LastStep
 from ._protocol.handshake import Agreement, Offer, check_headers, check_own_headers
@@ -95,6 +96,11 @@ class Opening:
 
         Cancelling it closes what was opened so far.
         """
+        if trio.lowlevel.in_trio_run():
+            return await cancelled_once(lambda: self._through(client, timeout))
+        return await self._through(client, timeout)
+
+    async def _through(self, client: AsyncClient, timeout: float | None) -> Opened:
         # Each handshake has a key of its own (RFC 6455, section 4.1).
         self._offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
         url = _resolve(self._url, client.base_url)
