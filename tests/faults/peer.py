@@ -149,7 +149,7 @@ class Performance:
 
     def do_hold(self, seconds: float) -> None:
         poll = select.poll()
-        poll.register(self._connection, select.POLLPRI)
+        poll.register(self._connection, _HAS_LEFT)
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if any(happened & _HAS_LEFT for _, happened in poll.poll(left * 1000)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import ssl
 import uuid
@@ -64,11 +65,14 @@ class World:
 
     def __enter__(self) -> World:
         self.servers.__enter__()
+        # What is there already need not be looked through each time that memory is measured.
+        gc.freeze()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        gc.unfreeze()
         self.servers.__exit__(exc_type, exc, traceback)
 
 
@@ -210,14 +214,14 @@ class Stage:
         is_long: bool = False,
         is_patient: bool = False,
         tls: bool = False,
-        client: str = "",
+        with_client: bool = False,
     ) -> None:
         self.surface = surface
         self.world = world
         self.is_long = is_long
         self.tls = tls
         self._is_patient = is_patient
-        self._client = client
+        self._with_client = with_client
 
     def peer(self, *script: Step, scheme: str = "", tls: bool | None = None) -> Peer:
         """A peer that follows that script."""
@@ -232,12 +236,15 @@ class Stage:
         """Deadlines that are shorter than by default, unless it is those that are to be seen."""
         return {} if self._is_patient else options
 
+    def client(self, url: str) -> zapros.AsyncClient | None:
+        """The client for that URL, or None where the library makes one."""
+        if url.startswith("wss:"):
+            return trusting(self.world.trust)
+        return zapros.AsyncClient() if self._with_client else None
+
     def connect(self, url: str, **options: Unpack[Options]) -> AbstractAsyncContextManager[Connection]:
         if "client" not in options:
-            if url.startswith("wss:"):
-                options["client"] = trusting(self.world.trust)
-            elif self._client:
-                options["client"] = zapros.AsyncClient()
+            options["client"] = self.client(url)
         return self.surface.connect(url, **options)
 
 
