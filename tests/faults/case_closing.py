@@ -72,7 +72,9 @@ async def violation_for_an_answer(stage: Stage) -> Outcome:
 
 @CLOSING.case("half a close frame for an answer", seconds=8)
 async def half_an_answer(stage: Stage) -> Outcome:
-    return await leaves(stage, read_close(), write(close_frame(1000)[:3]), stay(), code=1006, options={"close_timeout": 0.3})
+    return await leaves(
+        stage, read_close(), write(close_frame(1000)[:3]), stay(), code=1006, options={"close_timeout": 0.3}
+    )
 
 
 @CLOSING.case("messages without end for an answer", seconds=8)

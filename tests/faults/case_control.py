@@ -25,7 +25,9 @@ FLOOD: Final = 20_000
 @PINGS.case("a ping while nobody is in recv")
 async def idle(stage: Stage) -> Outcome:
     # The peer sends no more until it has the pong, and reports when the client has left.
-    peer = stage.peer(switch(), write(frame(PING, b"idle?")), read(1), write(frame(PING, b"again")), read(1), answer_close())
+    peer = stage.peer(
+        switch(), write(frame(PING, b"idle?")), read(1), write(frame(PING, b"again")), read(1), answer_close()
+    )
     async with stage.connect(peer.url) as connection:
         await anyio.sleep(0.2)
         messages = [await connection.recv(), await connection.recv()]
@@ -39,7 +41,10 @@ async def ping_flood(stage: Stage) -> Outcome:
     # Each ping has a number; it is the last of them that must be answered.
     flood = b"".join(frame(PING, b"%d" % n) for n in range(20))
     peer = stage.peer(
-        switch(), write(flood, times=FLOOD // 20), write(frame(PING, b"the last") + frame(TEXT, b"done")), answer_close()
+        switch(),
+        write(flood, times=FLOOD // 20),
+        write(frame(PING, b"the last") + frame(TEXT, b"done")),
+        answer_close(),
     )
     async with turns_of_others() as turns, stage.connect(peer.url) as connection:
         await anyio.sleep(0.5)
@@ -58,7 +63,9 @@ async def ping_flood(stage: Stage) -> Outcome:
 
 @PINGS.case("pongs that nobody asked for, 20,000 of them", seconds=30)
 async def pong_flood(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), write(frame(PONG, b"!" * 100), times=FLOOD), write(frame(TEXT, b"done")), answer_close())
+    peer = stage.peer(
+        switch(), write(frame(PONG, b"!" * 100), times=FLOOD), write(frame(TEXT, b"done")), answer_close()
+    )
     async with turns_of_others() as turns, stage.connect(peer.url) as connection:
         await anyio.sleep(0.2)
         messages: list[Message] = []
@@ -123,7 +130,7 @@ async def vanishes(stage: Stage) -> Outcome:
 
 @PINGS.case("a peer that vanishes while a send is blocked", seconds=12, mebibytes=80, patience=60)
 async def vanishes_while_sending(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(2 if stage.short(open_timeout=0) else 45))
+    peer = stage.peer(switch(), hold(45 if stage.is_patient else 2))
     async with stage.connect(peer.url, **stage.short(**_KEEPALIVE)) as connection:
         with pytest.raises(ConnectionClosed) as caught:
             await connection.send(bytes(LARGE))

@@ -11,7 +11,7 @@ from zapros_websocket import HandshakeError, HandshakeTimeoutError
 
 from .registry import Group
 from .stage import Outcome, Stage, error_in_words, in_words, received
-from .steps import DEFLATE, ENDLESS, Step, answer, answer_close, drip, fin, rst, stay, switch, write
+from .steps import DEFLATE, ENDLESS, Step, answer, answer_close, begin, drip, fin, rst, stay, switch, write
 from .surfaces import Options
 
 HANDSHAKES: Final = Group("Handshakes")
@@ -55,10 +55,10 @@ async def fails(
 
 for slow_name, slow_script in {
     "silence": [stay()],
-    "half a status line, then silence": [["answer", "", b"HTTP/1.1 101 Swi".hex()], stay()],
+    "half a status line, then silence": [begin("HTTP/1.1 101 Swi"), stay()],
     "a byte every 0.1 s": [drip(*ACCEPTED, *["X: y"] * 200, pause=0.1), stay()],
     "a header line every 0.1 s, without end": [
-        ["answer", "", b"HTTP/1.1 101 Switching Protocols\r\n".hex()],
+        begin("HTTP/1.1 101 Switching Protocols\r\n"),
         write(b"X: y\r\n", times=ENDLESS, pause=0.1),
     ],
     "an informational answer every 0.1 s, without end": [
@@ -103,8 +103,7 @@ for flood_name, flood in {
 }.items():
 
     async def no_answer(stage: Stage, script: Step = flood) -> Outcome:
-        begins = ["answer", "", b"HTTP/1.1 200 OK\r\n".hex()]
-        lead = [begins] if bytes.fromhex(str(script[1])).startswith(b"X") else []
+        lead = [begin("HTTP/1.1 200 OK\r\n")] if bytes.fromhex(str(script[1])).startswith(b"X") else []
         return await fails(stage, *lead, script, error=HandshakeError)
 
     HANDSHAKES.add(flood_name, no_answer)
@@ -123,11 +122,11 @@ async def informational_flood(stage: Stage) -> Outcome:
 for end_name, end in {"FIN": fin(), "RST": rst()}.items():
     for place_name, before in {
         "instead of an answer": [],
-        "in the status line": [["answer", "", b"HTTP/1.1 101 Swi".hex()]],
-        "in the headers": [["answer", "", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso".hex()]],
+        "in the status line": [begin("HTTP/1.1 101 Swi")],
+        "in the headers": [begin("HTTP/1.1 101 Switching Protocols\r\nUpgrade: webso")],
     }.items():
 
-        async def broken_off(stage: Stage, script: list[Step] = [*before, end]) -> Outcome:  # noqa: B006
+        async def broken_off(stage: Stage, script: tuple[Step, ...] = (*before, end)) -> Outcome:
             return await fails(stage, *script, error=zapros.ZaprosError)
 
         HANDSHAKES.add(f"{end_name} {place_name}", broken_off)

@@ -10,7 +10,7 @@ from zapros_websocket import BinaryMessage, TextMessage
 from .measure import MEBIBYTE, turns_of_others
 from .registry import Group
 from .stage import Outcome, Stage, in_words, received, size_of
-from .steps import DEFLATE, ENDLESS, Step, answer_close, bomb, echo, large, pattern, switch, write
+from .steps import DEFLATE, ENDLESS, Step, answer_close, bomb, echo, pattern, switch, write
 
 SIZES: Final = Group("Sizes")
 
@@ -93,7 +93,9 @@ async def endless_fragments(stage: Stage) -> Outcome:
 @SIZES.case("empty fragments without end", seconds=20)
 async def empty_fragments(stage: Stage) -> Outcome:
     # There is no message in them and no violation: it is the caller's own deadline that ends this.
-    peer = stage.peer(switch(), write(frame(TEXT, b"", final=False)), write(frame(CONTINUATION, b"", final=False), times=ENDLESS))
+    peer = stage.peer(
+        switch(), write(frame(TEXT, b"", final=False)), write(frame(CONTINUATION, b"", final=False), times=ENDLESS)
+    )
     async with turns_of_others() as turns, stage.connect(peer.url, close_timeout=0.4) as connection:
         assert await connection.recv_within(1) is None
     assert turns.longest < 3

@@ -196,7 +196,7 @@ async def raises_while_sending(stage: Stage) -> Outcome:
 @TASKS.case("an exception in a sibling cancels the block", needs_cancellation=True)
 async def sibling(stage: Stage) -> Outcome:
     peer = stage.peer(switch(), echo())
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         async with anyio.create_task_group() as tasks:
 
             async def fail() -> None:

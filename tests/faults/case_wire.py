@@ -86,7 +86,9 @@ _PLACES: Final = {
     "between messages": frame(TEXT, b"whole"),
     "in a header": frame(TEXT, b"whole") + header(0x2, 70_000)[:5],
     "in a payload": frame(TEXT, b"whole") + header(TEXT, 1000) + b"x" * 500,
-    "between fragments": frame(TEXT, b"whole") + frame(TEXT, b"a", final=False) + frame(CONTINUATION, b"b", final=False),
+    "between fragments": frame(TEXT, b"whole")
+    + frame(TEXT, b"a", final=False)
+    + frame(CONTINUATION, b"b", final=False),
     "in a ping": frame(TEXT, b"whole") + header(PING, 100) + b"x" * 50,
     "in a close frame": frame(TEXT, b"whole") + close_frame(1000, b"reason")[:4],
 }

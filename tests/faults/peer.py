@@ -1,8 +1,8 @@
 """A peer that misbehaves as it is asked to: ``python -m tests.faults.peer``.
 
-Handshake and frames are written by hand, and each connection has a thread and a blocking socket of its own: what happens
-on the wire is what the script says (see ``steps``). When the client has left, the peer reports what it saw of it, as
-one line: the request, every frame, how TCP ended, and when.
+Handshake and frames are written by hand, and each connection has a thread and a blocking socket of its own: what
+happens on the wire is what the script says (see ``steps``). When the client has left, the peer reports what it saw of
+it, as one line: the request, every frame, how TCP ended, and when.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Performance:
     def _see_the_client_off(self) -> None:
         with contextlib.suppress(ClientLeftError, OSError, ValueError):
             if not self._has_ended_tcp:
-                self._connection.shutdown(socket.SHUT_WR)
+                self._end_tcp()
         with contextlib.suppress(ClientLeftError, OSError, ValueError):
             while not self._ended:
                 self._read_frame()
@@ -162,7 +162,7 @@ class Performance:
 
     def do_fin(self) -> None:
         self._has_ended_tcp = True
-        self._connection.shutdown(socket.SHUT_WR)
+        self._end_tcp()
 
     def do_rst(self) -> None:
         self._has_ended_tcp = True
@@ -171,6 +171,10 @@ class Performance:
         self._connection.close()
 
     # The wire
+
+    def _end_tcp(self) -> None:
+        # That of the plain socket: the one of a TLS socket would go on to read without TLS.
+        socket.socket.shutdown(self._connection, socket.SHUT_WR)
 
     def _send(self, data: bytes) -> None:
         self._connection.sendall(data)

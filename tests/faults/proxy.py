@@ -82,7 +82,7 @@ class Line:
         self._control.close()
 
 
-class Reset(Exception):  # noqa: N818
+class Reset(Exception):
     """The plan says that both directions end here."""
 
 
@@ -148,13 +148,24 @@ class Proxy:
         wish = json.loads(await reader.readline())
         up, down = Plan(**wish["up"]), Plan(**wish["down"])
 
+        serving: set[asyncio.Task[None]] = set()
+
         async def serve(client_reader: StreamReader, client_writer: StreamWriter) -> None:
-            await self._serve(client_reader, client_writer, wish["to"], up, down)
+            # The line knows its connections: nobody else may, when neither side of one reads any more.
+            task = asyncio.current_task()
+            assert task is not None
+            serving.add(task)
+            try:
+                await self._serve(client_reader, client_writer, wish["to"], up, down)
+            finally:
+                serving.discard(task)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
         writer.write(json.dumps(server.sockets[0].getsockname()[1]).encode() + b"\n")
         await reader.read()
         server.close()
+        for task in serving:
+            task.cancel()
         writer.close()
 
     async def _serve(self, reader: StreamReader, writer: StreamWriter, to: int, up: Plan, down: Plan) -> None:
@@ -173,7 +184,7 @@ class Proxy:
                 up=lambda source, target: carry(up, source, target),
                 down=lambda source, target: carry(down, source, target),
             )
-        except (Reset, OSError):
+        except (Reset, OSError, asyncio.CancelledError):
             for stream in [writer, *([] if server is None else [server[1]])]:
                 _reset(stream)
         finally:

@@ -1,6 +1,7 @@
 """What a peer can be asked to do, step by step; a script of steps travels in the path of the request.
 
-The peer follows the script and then, unless it did so already, ends its half of TCP and reads until the client has left.
+The peer follows the script and then, unless it did so already, ends its half of TCP and reads until the client has
+left.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def switch(*extra: str, frames: bytes = b"") -> Step:
         *extra,
         body=frames,
     )
+
+
+def begin(text: str) -> Step:
+    """Write the beginning of an answer, as given."""
+    return ["answer", "", text.encode().hex()]
 
 
 def drip(*lines: str, pause: float) -> Step:

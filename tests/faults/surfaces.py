@@ -1,7 +1,7 @@
 """The surfaces of the library, with one face: the cases are written once, and run on each.
 
-A case is asynchronous. On trio and on asyncio it speaks to the connection itself; the synchronous interface is called in
-threads, one for each call that waits.
+A case is asynchronous. On trio and on asyncio it speaks to the connection itself; the synchronous interface is called
+in threads, one for each call that waits.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .campaign import CASES
+from .patience import failures, patient_runs
 from .stage import Case, Stage, World, perform
 from .surfaces import SURFACES, Surface
 
@@ -28,3 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 )
 def test_what_the_case_names_is_survived(surface: Surface, case: Case, world: World) -> None:
     perform(case, Stage(surface, world))
+
+
+def test_the_default_deadlines_hold(world: World) -> None:
+    assert failures(patient_runs(CASES), world) == []

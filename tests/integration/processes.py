@@ -53,7 +53,9 @@ class ServerProcess:
             found = self._line_came.wait_for(
                 lambda: next((line for line in self._lines if line.get(key) == value), None), PATIENCE
             )
-            assert found is not None, f"no line with {key}={value!r} among those that end with {str(self._lines)[-1000:]}"
+            assert found is not None, (
+                f"no line with {key}={value!r} among those that end with {str(self._lines)[-1000:]}"
+            )
             return found
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from .hosting import Arguments, announce
 
-
 Carry = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 
