@@ -1,8 +1,8 @@
 """Play every case on every surface, and write the table: ``python -m tests.faults``.
 
 Each case is played with short deadlines and then, where it says so, with the default ones; these wait side by side.
-With ``--long`` the cases go to full length, and the table is that of the full length. ``--tls`` and ``--with-client``
-play the cases of the peer over TLS and through a client of the caller's, with Zapros's own transport, and write nothing.
+With ``--long`` they go to full length, and the table is that of the full length. ``--tls`` and ``--with-client``
+play the cases of the peer over TLS and through a client of the caller with the transport of Zapros; they write nothing.
 """
 
 from __future__ import annotations
