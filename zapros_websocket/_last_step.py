@@ -8,7 +8,7 @@ What Zapros 0.23 does to it on the way, and what is done here about that:
 - A redirect is followed wherever it leads. Here a handshake that began with TLS goes nowhere without it, as far down
   as the handlers in front are those of Zapros.
 - An IPv6 address is resolved together with its brackets. Here the host has none.
-- The credentials of a SOCKS5 proxy are sent to the server behind it. Here they are not.
+- The credentials of a SOCKS5 proxy are sent to the server behind it. Here they are not, also behind a redirect.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LastStep(AsyncBaseMiddleware):
 
     def in_front_of(self, handler: AsyncBaseHandler) -> AsyncBaseHandler:
         """The handler that does this before ``handler``."""
-        self.async_next = _staying_secure(handler) if self._is_secure else handler
+        self.async_next = _with_each_hop(handler, self._is_secure)
         return self
 
     async def ahandle(self, request: Request) -> Response:
@@ -58,8 +58,7 @@ class LastStep(AsyncBaseMiddleware):
         for name, value in self._headers:
             request.headers[name] = value
         check_headers(request.headers.list())
-        request.headers = _HeadersForTheServer(request)
-        request.url = _WithoutBrackets(request.url.to_string())
+        _prepare(request)
         return await self.async_next.ahandle(request)
 
 
@@ -89,20 +88,27 @@ class _WithoutBrackets(URL):
         return super().hostname.strip("[]")
 
 
-class _StaySecure(AsyncBaseMiddleware):
-    """Stands behind the redirects, and lets nothing pass that is not encrypted."""
+def _prepare(request: Request) -> None:
+    request.headers = _HeadersForTheServer(request)
+    request.url = _WithoutBrackets(request.url.to_string())
 
-    def __init__(self, handler: AsyncBaseHandler) -> None:
+
+class _EachHop(AsyncBaseMiddleware):
+    """Stands behind the redirects: each request that they make is prepared like the first, and stays encrypted."""
+
+    def __init__(self, handler: AsyncBaseHandler, is_secure: bool) -> None:
         self.async_next = handler
+        self._is_secure = is_secure
 
     async def ahandle(self, request: Request) -> Response:
         """Send the request on, or refuse to."""
-        if not SECURE.get(request.url.protocol, False):
+        if self._is_secure and not SECURE.get(request.url.protocol, False):
             raise HandshakeError(f"a redirect led from wss:// to {request.url.protocol}//, which is not encrypted")
+        _prepare(request)
         return await self.async_next.ahandle(request)
 
 
-def _staying_secure(handler: AsyncBaseHandler) -> AsyncBaseHandler:
+def _with_each_hop(handler: AsyncBaseHandler, is_secure: bool) -> AsyncBaseHandler:
     # The middlewares of Zapros share what they know with a copy; of others nobody can tell, so they are left alone,
     # and the answer is looked at when it comes.
     if type(handler) not in (CookieMiddleware, RedirectMiddleware, RetryMiddleware):
@@ -111,5 +117,6 @@ def _staying_secure(handler: AsyncBaseHandler) -> AsyncBaseHandler:
     assert isinstance(handler, AsyncBaseMiddleware)
     assert isinstance(guarded, AsyncBaseMiddleware)
     inner = handler.async_next
-    guarded.async_next = _StaySecure(inner) if isinstance(handler, RedirectMiddleware) else _staying_secure(inner)
+    is_redirect = isinstance(handler, RedirectMiddleware)
+    guarded.async_next = _EachHop(inner, is_secure) if is_redirect else _with_each_hop(inner, is_secure)
     return guarded

@@ -118,5 +118,5 @@ def path_of(name: str, script: list[Step]) -> str:
 
 def script_of(path: str) -> tuple[str, list[Step]]:
     """The name and the script in the path of a request."""
-    name, script = json.loads(zlib.decompress(base64.urlsafe_b64decode(path.removeprefix("/"))))
+    name, script = json.loads(zlib.decompress(base64.urlsafe_b64decode(path.partition("?")[0].removeprefix("/"))))
     return name, script
