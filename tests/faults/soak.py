@@ -1,7 +1,7 @@
 """Mixed traffic through a network that misbehaves at random, for as long as you like: ``python -m tests.faults.soak``.
 
-Real servers, plain and with TLS, stand behind the proxy, which cuts, delays, drops and breaks each connection as the seed
-has it. Many connections talk at once, and each is opened anew when it has ended. Every message has a number in it:
+Real servers, plain and with TLS, stand behind the proxy, which cuts, delays, drops and breaks each connection as the
+seed has it. Many connections talk at once, and each is opened anew when it has ended. Every message has a number in it:
 
 - what comes back on a connection is what was sent on it, in order, nothing lost and nothing doubled, up to its end;
 - a connection that ends in order has brought everything back;
@@ -76,7 +76,8 @@ class Tally:
     def __str__(self) -> str:
         ends = ", ".join(f"{end}: {number}" for end, number in self.ends.most_common())
         return (
-            f"{self.ends.total()} connections ({ends}); {self.sent} messages sent, {self.received} received and checked "
+            f"{self.ends.total()} connections ({ends}); "
+            f"{self.sent} messages sent, {self.received} received and checked "
             f"({self.received_bytes / 2**20:.1f} MiB); recv given up {self.given_up} times; "
             f"memory {self.growth():+.1f} MiB from the second quarter to the last"
         )

@@ -81,6 +81,12 @@ async def test_every_handshake_has_a_key_of_16_random_bytes(peers: ServerProcess
 # Header injection
 
 
+def client_with(*, auth: str | tuple[str, str] | None, default_headers: dict[str, str]) -> zapros.AsyncClient:
+    if auth is None:
+        return zapros.AsyncClient(default_headers=default_headers)
+    return zapros.AsyncClient(default_headers=default_headers, auth=auth)
+
+
 def lines_of(seen: Seen) -> list[str]:
     return seen.request.removesuffix("\r\n\r\n").split("\r\n")
 
@@ -90,9 +96,9 @@ def lines_of(seen: Seen) -> list[str]:
 async def test_nothing_can_be_injected_into_the_handshake(peers: ServerProcess, text: str, place: str) -> None:
     """It is refused before anything is sent; or it arrives as the one value that it is."""
     there = peer(peers, switch(), answer_close())
-    async with zapros.AsyncClient(
-        default_headers={"X-Default": text} if place == "default" else {},
+    async with client_with(
         auth=text if place == "token" else ("user", text) if place == "password" else None,
+        default_headers={"X-Default": text} if place == "default" else {},
     ) as client:
         headers = {"X-Call": text} if place == "header" else {text: "x"} if place == "name" else {}
         headers |= {"Cookie": text} if place == "cookie" else {}
@@ -123,10 +129,7 @@ async def test_nothing_can_be_injected_by_the_url(peers: ServerProcess, part: st
 # Redirects
 
 
-def redirecting(
-    *, auth: tuple[str, str] | None = None, default_headers: dict[str, str] | None = None
-) -> zapros.AsyncClient:
-    client = zapros.AsyncClient(auth=auth, default_headers=default_headers or {})
+def redirecting(client: zapros.AsyncClient) -> zapros.AsyncClient:
     return client.wrap_with_middleware(lambda following: zapros.RedirectMiddleware(following))
 
 
@@ -143,8 +146,10 @@ async def test_no_credential_follows_a_redirect(
     to = quote(f"{other.address()}/describe")
     user = f"user:{SECRET}@127.0.0.1" if given == "url" else "127.0.0.1"
     async with redirecting(
-        auth=("user", SECRET) if given == "auth" else None,
-        default_headers={"Authorization": SECRET} if given == "default" else None,
+        client_with(
+            auth=("user", SECRET) if given == "auth" else None,
+            default_headers={"Authorization": SECRET} if given == "default" else {},
+        )
     ) as client:
         headers = {"Authorization": SECRET} if given == "call" else {"Cookie": SECRET} if given == "cookie" else None
         url = f"{aiohttp_server.address(host=user)}/redirect?to={to}"
@@ -161,7 +166,7 @@ async def test_the_credentials_of_a_socks_proxy_do_not_follow_a_redirect_to_the_
     proxy = servers.start("socks5_proxy", "--credentials", f"user:{SECRET}")
     context = through(proxy.address("socks5", f"user:{SECRET}@127.0.0.1"))
     url = f"{aiohttp_server.address()}/redirect?to={quote(f'{aiohttp_server.address()}/describe')}"
-    async with redirecting() as client, aconnect_ws(url, client=client, context=context) as ws:
+    async with redirecting(zapros.AsyncClient()) as client, aconnect_ws(url, client=client, context=context) as ws:
         seen = await described(ws)
     assert seen.header("Proxy-Authorization") is None
     assert seen.header("Authorization") is None
