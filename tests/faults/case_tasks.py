@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.raw_frames import BINARY, TEXT, close_frame
-from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, Message, TextMessage, aconnect_ws
+from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, Message, TextMessage
 
 from .measure import MEBIBYTE
 from .registry import Group
@@ -232,8 +232,8 @@ async def cancelled_natively(stage: Stage) -> Outcome:
     peer = stage.peer(switch(), echo())
 
     async def block() -> None:
-        async with aconnect_ws(peer.url, client=stage.client(peer.url)) as ws:
-            await ws.recv()
+        async with stage.connect(peer.url) as connection:
+            await connection.recv()
 
     if stage.surface.name == "trio":
         with anyio.move_on_after(0.2):

@@ -42,8 +42,9 @@ from zapros_websocket import (
 
 from .measure import Belongings
 from .proxy import Line, Plan
-from .stage import World, trusting
+from .stage import World
 from .steps import pattern
+from .surfaces import trusting
 
 # Messages that are on their way there or back, at most.
 OUTSTANDING: Final = 64

@@ -6,8 +6,8 @@ import gc
 import itertools
 import ssl
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import trustme
-import zapros
 
 from tests.integration.processes import ServerProcess, Servers
 from tests.raw_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
@@ -25,7 +24,6 @@ from zapros_websocket import (
     ConnectionClosed,
     HandshakeError,
     Message,
-    SocketTransport,
     TextMessage,
 )
 
@@ -243,26 +241,10 @@ class Stage:
         """Deadlines that are shorter than by default, unless it is those that are to be seen."""
         return {} if self.is_patient else options
 
-    def client(self, url: str) -> zapros.AsyncClient | None:
-        """The client for that URL, or None where the library makes one."""
-        if url.startswith("wss:"):
-            return trusting(self.world.trust)
-        return zapros.AsyncClient() if self._with_client else None
-
-    @asynccontextmanager
-    async def connect(self, url: str, **options: Unpack[Options]) -> AsyncGenerator[Connection]:
-        """A connection for the length of a block; and its client, if it has one."""
-        async with AsyncExitStack() as stack:
-            client = self.client(url)
-            if client is not None:
-                stack.push_async_callback(client.aclose)
-                options["client"] = client
-            yield await stack.enter_async_context(self.surface.connect(url, **options))
-
-
-def trusting(context: ssl.SSLContext) -> zapros.AsyncClient:
-    """A client that trusts the certificates of the world."""
-    return zapros.AsyncClient(zapros.AsyncStdNetworkHandler(transport=SocketTransport(ssl_context=context)))
+    def connect(self, url: str, **options: Unpack[Options]) -> AbstractAsyncContextManager[Connection]:
+        """A connection for the length of a block."""
+        trust = self.world.trust if url.startswith("wss:") else None
+        return self.surface.connect(url, trust=trust, with_client=self._with_client, **options)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ in threads, one for each call that waits.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypedDict, TypeVar, cast
@@ -19,7 +20,7 @@ import trio
 import zapros
 
 import zapros_websocket
-from zapros_websocket import AsyncWebSocket, Message, PerMessageDeflateExtension, aconnect_ws
+from zapros_websocket import AsyncWebSocket, Message, PerMessageDeflateExtension, SocketTransport, aconnect_ws
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -30,7 +31,6 @@ Result = TypeVar("Result")
 class Options(TypedDict, total=False):
     """The arguments of a connection that cases use."""
 
-    client: zapros.AsyncClient | None
     subprotocols: list[str]
     permessage_deflate: bool | PerMessageDeflateExtension
     headers: dict[str, str]
@@ -78,7 +78,11 @@ class Surface(Protocol):
         """Run a case on the event loop of the surface."""
         ...
 
-    def connect(self, url: str, **options: Unpack[Options]) -> AbstractAsyncContextManager[Connection]: ...
+    def connect(
+        self, url: str, *, trust: ssl.SSLContext | None, with_client: bool, **options: Unpack[Options]
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Connect, with a client of the caller where it is wanted, or needed to trust the servers of the cases."""
+        ...
 
 
 class TaskConnection:
@@ -126,9 +130,19 @@ class TaskSurface:
         return trio.run(main) if self.name == "trio" else asyncio.run(main())
 
     @asynccontextmanager
-    async def connect(self, url: str, **options: Unpack[Options]) -> AsyncGenerator[Connection]:
-        async with aconnect_ws(url, **options) as ws:
-            yield TaskConnection(ws)
+    async def connect(
+        self, url: str, *, trust: ssl.SSLContext | None, with_client: bool, **options: Unpack[Options]
+    ) -> AsyncGenerator[Connection]:
+        async with AsyncExitStack() as stack:
+            client = trusting(trust) if trust is not None else zapros.AsyncClient() if with_client else None
+            if client is not None:
+                stack.push_async_callback(client.aclose)
+            yield TaskConnection(await stack.enter_async_context(aconnect_ws(url, client=client, **options)))
+
+
+def trusting(trust: ssl.SSLContext) -> zapros.AsyncClient:
+    """A client that trusts the certificates of the cases."""
+    return zapros.AsyncClient(zapros.AsyncStdNetworkHandler(transport=SocketTransport(ssl_context=trust)))
 
 
 class BlockingWebSocket(Protocol):
@@ -207,16 +221,28 @@ class ThreadSurface:
         return trio.run(main)
 
     @asynccontextmanager
-    async def connect(self, url: str, **options: Unpack[Options]) -> AsyncGenerator[Connection]:
-        manager = self.connector(url, **options)
-        ws = await anyio.to_thread.run_sync(manager.__enter__)
+    async def connect(
+        self, url: str, *, trust: ssl.SSLContext | None, with_client: bool, **options: Unpack[Options]
+    ) -> AsyncGenerator[Connection]:
+        client: zapros.Client | None = None
+        if trust is not None:
+            handler = zapros.StdNetworkHandler(transport=zapros.SyncTransport(ssl_context=trust))
+            client = zapros.Client(handler)
+        elif with_client:
+            client = zapros.Client()
         try:
-            yield ThreadConnection(ws)
-        except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(manager.__exit__, type(error), error, error.__traceback__)
-            raise
-        await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+            manager = self.connector(url, client=client, **options)
+            ws = await anyio.to_thread.run_sync(manager.__enter__)
+            try:
+                yield ThreadConnection(ws)
+            except BaseException as error:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(manager.__exit__, type(error), error, error.__traceback__)
+                raise
+            await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+        finally:
+            if client is not None:
+                client.close()
 
 
 SURFACES: Final[list[Surface]] = [TaskSurface("trio"), TaskSurface("asyncio")]

@@ -301,3 +301,14 @@ async def test_an_ssl_context_that_verifies_nothing_has_to_be_given(servers: Ser
     ):
         await ws.send("hello")
         assert await ws.recv() == TextMessage("hello")
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_the_certificate_of_an_https_proxy_is_verified(
+    servers: Servers, aiohttp_server: ServerProcess, scheme: str
+) -> None:
+    server = servers.secure() if scheme == "wss" else aiohttp_server
+    context = through(servers.secure_proxy().address("https", f"user:{SECRET}@127.0.0.1"))
+    with pytest.raises(zapros.SSLError):
+        async with aconnect_ws(f"{server.address(scheme)}/echo", context=context):
+            pytest.fail("nobody vouches for that proxy")
