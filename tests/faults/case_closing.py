@@ -11,7 +11,7 @@ from tests.raw_frames import BINARY, CLOSE, TEXT, close_frame, frame, header
 from zapros_websocket import CloseMessage, ConnectionClosed
 
 from .registry import Group
-from .stage import LARGE, Outcome, Stage, error_in_words, in_words, received
+from .stage import Outcome, Stage, error_in_words, in_words, received, send_without_end
 from .steps import ENDLESS, Step, answer_close, fin, hold, large, read_close, rst, stay, switch, write
 from .surfaces import Options
 
@@ -106,7 +106,7 @@ async def while_a_send_is_blocked(stage: Stage) -> Outcome:
 
         async def send() -> None:
             with pytest.raises(ConnectionClosed) as caught:
-                await connection.send(bytes(LARGE))
+                await send_without_end(connection)
             errors.append(caught.value)
 
         tasks.start_soon(send)

@@ -15,7 +15,7 @@ from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, Mess
 
 from .measure import MEBIBYTE
 from .registry import Group
-from .stage import LARGE, Outcome, Stage, error_in_words, in_words, received
+from .stage import LARGE, Outcome, Stage, error_in_words, in_words, received, send_without_end
 from .steps import answer_close, count, echo, hold, switch, write
 from .surfaces import Connection
 
@@ -180,7 +180,7 @@ async def raises_while_sending(stage: Stage) -> Outcome:
 
     async def send(connection: Connection) -> None:
         with pytest.raises(ConnectionClosed) as caught:
-            await connection.send(bytes(LARGE))
+            await send_without_end(connection)
         errors.append(caught.value)
 
     async with anyio.create_task_group() as tasks:

@@ -129,6 +129,10 @@ class Performance:
         for _ in range(frames):
             self._read_frame()
 
+    def do_read_pong(self, payload: str) -> None:
+        while self._read_frame() != (PONG, True, bytes.fromhex(payload)):
+            pass
+
     def do_read_close(self) -> None:
         while self._read_frame()[0] != CLOSE:
             pass

@@ -287,6 +287,12 @@ async def received(connection: Connection) -> tuple[list[Message], ConnectionClo
             return messages, closed
 
 
+async def send_without_end(connection: Connection) -> None:
+    """Send large messages until the connection is over: one of them is blocked when the peer does not read."""
+    while True:
+        await connection.send(bytes(LARGE))
+
+
 def in_words(messages: Iterable[Message], error: BaseException | None = None) -> str:
     """What the caller got."""
     parts = [

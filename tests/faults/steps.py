@@ -70,6 +70,11 @@ def read(frames: int) -> Step:
     return ["read", frames]
 
 
+def read_pong(payload: bytes) -> Step:
+    """Read up to the pong with that payload."""
+    return ["read_pong", payload.hex()]
+
+
 def read_close() -> Step:
     """Read up to the client's close frame."""
     return ["read_close"]
