@@ -113,7 +113,8 @@ async def while_a_send_is_blocked(stage: Stage) -> Outcome:
         # The message is under way when nothing more leaves; there is no event for that.
         await anyio.sleep(0.2)
         await connection.close()
-    assert [error.code for error in errors] == [1006]
+    # The one of the close under way, for a send that begins then, or the end.
+    assert [error.code in (1000, 1006) for error in errors] == [True]
     seen = await peer.seen()
     assert not seen.frames
     return Outcome(error_in_words(errors[0]), str(seen))

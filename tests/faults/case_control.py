@@ -13,7 +13,7 @@ from zapros_websocket import ConnectionClosed, Message, PingMessage, PongMessage
 from .measure import turns_of_others
 from .registry import Group
 from .stage import LARGE, Outcome, Stage, error_in_words, in_words, received, send_without_end, size_of
-from .steps import answer_close, count, echo, hold, large, read, read_pong, switch, write
+from .steps import answer_close, await_bytes, count, echo, hold, large, read, read_pong, switch, write
 from .surfaces import Options
 
 PINGS: Final = Group("Pings, and a peer that vanishes")
@@ -86,7 +86,7 @@ async def pings_while_sending(stage: Stage) -> Outcome:
     last = write(frame(PING, b"the last"))
     done = write(frame(TEXT, b"done"))
     peer = stage.peer(
-        switch(), hold(0.2), pings, last, hold(0.2), read(1), read_pong(b"the last"), done, answer_close()
+        switch(), await_bytes(), pings, last, hold(0.2), read(1), read_pong(b"the last"), done, answer_close()
     )
     async with stage.connect(peer.url) as connection:
         await connection.send(bytes(LARGE))

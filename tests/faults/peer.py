@@ -159,6 +159,11 @@ class Performance:
             if any(happened & _HAS_LEFT for _, happened in poll.poll(left * 1000)):
                 return
 
+    def do_await_bytes(self) -> None:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.poll(PATIENCE * 1000)
+
     def do_stay(self) -> None:
         self._has_ended_tcp = True
         while True:

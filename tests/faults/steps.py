@@ -95,6 +95,11 @@ def hold(seconds: float) -> Step:
     return ["hold", seconds]
 
 
+def await_bytes() -> Step:
+    """Wait until the client has sent something, without reading it."""
+    return ["await_bytes"]
+
+
 def stay() -> Step:
     """Read until the client leaves, without ending TCP before."""
     return ["stay"]
