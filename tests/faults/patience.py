@@ -29,5 +29,7 @@ def failures(runs: list[tuple[Surface, Case]], world: World) -> list[str]:
 
     if not runs:
         return []
+    # Started here, and not by all the threads at once.
+    world.peer(tls=False)
     with ThreadPoolExecutor(len(runs)) as threads:
         return [failure for failure in threads.map(run, runs) if failure]
