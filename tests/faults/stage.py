@@ -257,7 +257,7 @@ class Report:
 
 def perform(case: Case, stage: Stage) -> Report:
     """Play a case and hold it to its bounds."""
-    limit = case.patience if stage.is_patient else case.seconds
+    limit = case.patience if stage.is_patient else case.seconds * (20 if stage.is_long else 1)
     meter = Meter()
 
     async def play() -> Outcome:
