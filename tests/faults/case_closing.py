@@ -99,7 +99,7 @@ async def answer_behind_data(stage: Stage) -> Outcome:
 
 @CLOSING.case("a send is blocked meanwhile", seconds=10, mebibytes=80)
 async def while_a_send_is_blocked(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(2))
+    peer = stage.peer(switch(), hold(50))
     errors: list[ConnectionClosed] = []
 
     async with stage.connect(peer.url, close_timeout=0.4) as connection, anyio.create_task_group() as tasks:
@@ -115,6 +115,7 @@ async def while_a_send_is_blocked(stage: Stage) -> Outcome:
         await connection.close()
     # The one of the close under way, for a send that begins then, or the end.
     assert [error.code in (1000, 1006) for error in errors] == [True]
+    await peer.let_go()
     seen = await peer.seen()
     assert not seen.frames
     return Outcome(error_in_words(errors[0]), str(seen))

@@ -136,11 +136,12 @@ async def vanishes(stage: Stage) -> Outcome:
 
 @PINGS.case("a peer that vanishes while a send is blocked", seconds=12, mebibytes=80, patience=60)
 async def vanishes_while_sending(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(45 if stage.is_patient else 2))
+    peer = stage.peer(switch(), hold(58))
     async with stage.connect(peer.url, **stage.short(**_KEEPALIVE)) as connection:
         with pytest.raises(ConnectionClosed) as caught:
             await send_without_end(connection)
         assert caught.value.code == 1011
+    await peer.let_go()
     seen = await peer.seen()
     assert not seen.frames
     assert seen.half_a_frame
@@ -203,4 +204,4 @@ for keepalive_name, keepalive in {
         assert seen.close_code == 1000
         return Outcome(in_words([first]), "close 1000, FIN")
 
-    CONSUMERS.add(f"leaves with 20 MB unread, {keepalive_name}", leaves, seconds=30)
+    CONSUMERS.add(f"leaves with 20 MB unread, {keepalive_name}", leaves, seconds=30, mebibytes=12)

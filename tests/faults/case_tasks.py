@@ -72,7 +72,7 @@ async def recv_cancelled(stage: Stage) -> Outcome:
 
 @TASKS.case("a send is cancelled half-way", seconds=15, mebibytes=80, needs_cancellation=True)
 async def send_cancelled(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(0.6))
+    peer = stage.peer(switch(), hold(50))
     async with stage.connect(peer.url) as connection:
         with anyio.move_on_after(0.2) as scope:
             await connection.send(bytes(LARGE))
@@ -82,6 +82,7 @@ async def send_cancelled(stage: Stage) -> Outcome:
         assert caught.value.code == 1006
         with pytest.raises(ConnectionClosed):
             await connection.recv()
+    await peer.let_go()
     seen = await peer.seen()
     # Nothing may follow: the peer would take it for the rest of the message.
     assert not seen.frames
@@ -91,13 +92,14 @@ async def send_cancelled(stage: Stage) -> Outcome:
 
 @TASKS.case("a send is cancelled while it waits for its turn", seconds=15, mebibytes=80, needs_cancellation=True)
 async def send_cancelled_in_time(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(0.5), answer_close())
+    peer = stage.peer(switch(), hold(50), answer_close())
     async with stage.connect(peer.url) as connection, anyio.create_task_group() as tasks:
         tasks.start_soon(connection.send, bytes(LARGE))
         await anyio.sleep(0.1)
         with anyio.move_on_after(0.1) as scope:
             await connection.send("never mind")
         assert scope.cancelled_caught
+        await peer.let_go()
         await connection.send("the next")
     seen = await peer.seen()
     assert [seen_frame.length for seen_frame in seen.frames[:-1]] == [LARGE, 8]
@@ -175,7 +177,7 @@ async def raises_to_silence(stage: Stage) -> Outcome:
 
 @TASKS.case("an exception in the block while a send is blocked", seconds=8, mebibytes=80)
 async def raises_while_sending(stage: Stage) -> Outcome:
-    peer = stage.peer(switch(), hold(1.5))
+    peer = stage.peer(switch(), hold(50))
     errors: list[ConnectionClosed] = []
 
     async def send(connection: Connection) -> None:
@@ -190,6 +192,7 @@ async def raises_while_sending(stage: Stage) -> Outcome:
                 await anyio.sleep(0.2)
                 raise OddError
     assert len(errors) == 1
+    await peer.let_go()
     return Outcome(f"OddError; {error_in_words(errors[0])} from the send", str(await peer.seen()))
 
 

@@ -15,9 +15,10 @@ import struct
 import threading
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
 from math import inf
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from tests.integration.servers.hosting import Arguments, announce, write_line
 from tests.integration.servers.raw_server import Handshake
@@ -39,8 +40,11 @@ class ClientLeftError(Exception):
 class Performance:
     """One connection, and the script that is followed on it."""
 
+    _all_released: ClassVar[defaultdict[str, threading.Event]] = defaultdict(threading.Event)
+
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._released = threading.Event()
         self._began = time.monotonic()
         self._events: list[list[object]] = []
         self._buffer = bytearray()
@@ -54,6 +58,7 @@ class Performance:
         shake = Handshake(self._connection)
         self._accept_value = shake.accept_value()
         name, script = script_of(shake.path)
+        self._released = self._all_released[name]
         self._log("request", shake.head.decode("latin-1"))
         write_line({"asked": name})
         try:
@@ -62,6 +67,7 @@ class Performance:
             if not self._ended:
                 self._log("stopped", type(error).__name__)
         self._see_the_client_off()
+        del self._all_released[name]
         write_line({"left": name, "events": self._events})
 
     def _follow(self, script: list[Step]) -> None:
@@ -155,9 +161,12 @@ class Performance:
         poll = select.poll()
         poll.register(self._connection, _HAS_LEFT)
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if any(happened & _HAS_LEFT for _, happened in poll.poll(left * 1000)):
+        while time.monotonic() < deadline and not self._released.is_set():
+            if any(happened & _HAS_LEFT for _, happened in poll.poll(50)):
                 return
+
+    def do_let_go(self, name: str) -> None:
+        self._all_released[name].set()
 
     def do_await_bytes(self) -> None:
         poll = select.poll()

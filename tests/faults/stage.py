@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import socket
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
+import anyio.to_thread
 import trustme
 
 from tests.integration.processes import ServerProcess, Servers
@@ -29,7 +31,7 @@ from zapros_websocket import (
 
 from .measure import MEBIBYTE, Cost, Meter
 from .proxy import Line, Plan
-from .steps import Step, path_of
+from .steps import Step, let_go, path_of
 from .surfaces import Connection, Options, Surface
 
 if TYPE_CHECKING:
@@ -157,8 +159,11 @@ class Seen:
 class Peer:
     """The peer of one connection: where it is, and what it saw."""
 
-    def __init__(self, process: ServerProcess, scheme: str, script: Iterable[Step]) -> None:
+    def __init__(
+        self, process: ServerProcess, scheme: str, script: Iterable[Step], trust: ssl.SSLContext | None = None
+    ) -> None:
         self._process = process
+        self._trust = trust
         self._name = uuid.uuid4().hex
         self.path = path_of(self._name, list(script))
         self.url = process.address(scheme) + self.path
@@ -166,6 +171,18 @@ class Peer:
     async def asked(self) -> None:
         """Wait until the request has come."""
         await self._process.line("asked", self._name)
+
+    async def let_go(self) -> None:
+        """End its hold."""
+        await anyio.to_thread.run_sync(self._let_go)
+
+    def _let_go(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._process.port)) as plain:
+            sock = plain if self._trust is None else self._trust.wrap_socket(plain, server_hostname="127.0.0.1")
+            with sock:
+                path = path_of(uuid.uuid4().hex, [let_go(self._name)])
+                sock.sendall(f"GET {path} HTTP/1.1\r\nSec-WebSocket-Key: x\r\n\r\n".encode())
+                sock.recv(1)
 
     async def seen(self) -> Seen:
         """What it saw, once the client has left."""
@@ -231,7 +248,8 @@ class Stage:
     def peer(self, *script: Step, scheme: str = "", tls: bool | None = None) -> Peer:
         """A peer that follows that script."""
         tls = self.tls if tls is None else tls
-        return Peer(self.world.peer(tls=tls), scheme or ("wss" if tls else "ws"), script)
+        trust = self.world.trust if tls else None
+        return Peer(self.world.peer(tls=tls), scheme or ("wss" if tls else "ws"), script, trust)
 
     def line(self, *, up: Plan | None = None, down: Plan | None = None, to: int) -> Line:
         """A line of the network to a port of this machine, which does as planned to what goes up and down."""

@@ -91,8 +91,13 @@ def echo() -> Step:
 
 
 def hold(seconds: float) -> Step:
-    """Neither read nor write, for so long or until the client has left."""
+    """Neither read nor write, for so long, or until the client has left or the test lets go."""
     return ["hold", seconds]
+
+
+def let_go(name: str) -> Step:
+    """End the hold of the connection with that name."""
+    return ["let_go", name]
 
 
 def await_bytes() -> Step:
