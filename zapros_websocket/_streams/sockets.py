@@ -351,6 +351,7 @@ class SocketStream(AsyncBaseNetworkStream):
                 again.cancel()
             if self._socket.fileno() >= 0:
                 loop.remove_reader(self._socket)
+
     @contextmanager
     def _closed_when_cancelled(self) -> Generator[None, None, None]:
         try:
