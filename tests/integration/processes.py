@@ -45,13 +45,13 @@ class ServerProcess:
         return f"{scheme}://{host}:{self.port}"
 
     async def line(self, key: str, value: object) -> Mapping[str, object]:
-        """The line that has ``value`` under ``key``, once it was written."""
+        """The newest line that has ``value`` under ``key``, once one was written: a port can come again."""
         return await anyio.to_thread.run_sync(self._wait_for_line, key, value)
 
     def _wait_for_line(self, key: str, value: object) -> Mapping[str, object]:
         with self._line_came:
             found = self._line_came.wait_for(
-                lambda: next((line for line in self._lines if line.get(key) == value), None), PATIENCE
+                lambda: next((line for line in reversed(self._lines) if line.get(key) == value), None), PATIENCE
             )
             assert found is not None, (
                 f"no line with {key}={value!r} among those that end with {str(self._lines)[-1000:]}"
