@@ -11,12 +11,19 @@ import trio
 import trio.testing
 from zapros import AsyncClient, AsyncStdNetworkHandler
 
-from tests.memory import autojump
+from tests.memory import Backend, autojump
 from zapros_websocket import SocketTransport, aconnect_ws
 from zapros_websocket._cancel_once import GRACE, cancelled_once
 
 pytestmark = pytest.mark.anyio
-on_trio = pytest.mark.parametrize("anyio_backend", [autojump])
+on_trio = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> Backend | str:
+    """A clock that jumps, where there are no sockets."""
+    name: str = request.param
+    return name if "transport" in request.fixturenames else autojump("trio")
 
 
 class Callee:
@@ -108,7 +115,10 @@ async def test_what_interrupts_the_wait_comes_out_after_the_cleanup() -> None:
         trio.lowlevel.reschedule(task, outcome.Error(KeyboardInterrupt()))
 
 
+# A transport of Zapros on trio forgets the socket itself.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("transport", [SocketTransport, None], ids=["ours", "zapros"])
+@pytest.mark.parametrize("anyio_backend", ["trio", "asyncio"], indirect=True)
 async def test_a_cancelled_handshake_gives_its_place_in_the_pool_of_the_client_back(
     transport: type[SocketTransport] | None,
 ) -> None:
