@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zapros_websocket._protocol.deflate import TAIL, Deflate, most_compressed
+from zapros_websocket._protocol.frames import BINARY
 from zapros_websocket._protocol.messages import CloseMessage
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.session import Session
 
 from .wire import Deflater, deflated, final_stream, steady
 
@@ -280,3 +282,26 @@ def test_what_one_side_compresses_the_other_inflates(messages: list[bytes], take
     for message in messages:
         if message:
             assert theirs.inflate(memoryview(ours.compress(memoryview(message))), ROOM, final=True) == message
+
+
+def compressed_by(parameters: PerMessageDeflateExtension, payload: bytes) -> bytes:
+    return Deflate(parameters).compress(payload)
+
+
+def test_the_level_says_how_hard_zlib_tries() -> None:
+    payload = b"".join(b"%d, " % number for number in range(2000))
+    sizes = [len(compressed_by(PerMessageDeflateExtension(level=level), payload)) for level in (0, 1, 9)]
+    assert sizes[0] > len(payload) > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("memory_level", range(1, 10))
+def test_any_memory_level_is_inflated_to_what_it_was(memory_level: int) -> None:
+    payload = b"".join(b"%d, " % number for number in range(2000))
+    compressed = compressed_by(PerMessageDeflateExtension(memory_level=memory_level), payload)
+    assert inflated_by_zlib([compressed], bits=15, takeover=True) == [payload]
+
+
+def test_a_message_under_the_threshold_is_sent_as_it_is() -> None:
+    session = Session(max_message_size=ROOM, deflate=Deflate(PerMessageDeflateExtension(threshold=100)))
+    first_bytes = [session.encode(BINARY, bytes(size))[0] for size in (99, 100, 0, 101)]
+    assert first_bytes == [0x82, 0xC2, 0x82, 0xC2]

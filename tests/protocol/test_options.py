@@ -119,3 +119,15 @@ def test_a_flag_that_is_no_bool_raises_type_error(side: str, flag: object) -> No
 def test_any_other_window_raises_value_error(side: str, bits: object) -> None:
     with pytest.raises(ValueError, match=f"{side}_max_window_bits must be a whole number from 8 to 15"):
         extension(f"{side}_max_window_bits", bits)
+
+
+@pytest.mark.parametrize(("name", "value"), [("level", 10), ("level", -2), ("memory_level", 0), ("memory_level", 10)])
+def test_a_level_out_of_its_range_raises_value_error(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number from"):
+        extension(name, value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "1"])
+def test_a_threshold_that_is_no_number_of_bytes_raises_value_error(value: object) -> None:
+    with pytest.raises(ValueError, match="threshold must be a whole number from 0 on"):
+        extension("threshold", value)

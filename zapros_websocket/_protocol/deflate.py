@@ -49,7 +49,10 @@ class Deflate:
     def compress(self, payload: bytes | memoryview) -> bytes:
         """One whole message as the payload of one frame (section 7.2.1)."""
         if self._deflater is None:
-            self._deflater = zlib.compressobj(wbits=-self.agreed.client_max_window_bits)
+            agreed = self.agreed
+            self._deflater = zlib.compressobj(
+                agreed.level, wbits=-agreed.client_max_window_bits, memLevel=agreed.memory_level
+            )
         compressed = self._deflater.compress(payload) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         if self.agreed.client_no_context_takeover:
             self._deflater = None

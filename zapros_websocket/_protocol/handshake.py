@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wsproto.utilities import generate_accept_token, generate_nonce
@@ -189,7 +189,8 @@ def _deflate_answer(parameters: Sequence[str], offered: PerMessageDeflateExtensi
         bits[name] = int(value)
     if answer:
         return f"it names {', '.join(answer)!r}, which {_DEFLATE} does not have"
-    return PerMessageDeflateExtension(
+    return replace(
+        offered,
         client_no_context_takeover=flags["client_no_context_takeover"] or offered.client_no_context_takeover,
         server_no_context_takeover=flags["server_no_context_takeover"],
         client_max_window_bits=bits["client_max_window_bits"],

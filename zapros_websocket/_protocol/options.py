@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
 # The largest whole number of seconds: far beyond any clock, and within what a float can be.
 _MOST_SECONDS: Final = 10**100
+
+# The least and the most that a parameter of compression can be.
+_RANGES: Final = (
+    ("client_max_window_bits", 8, 15),
+    ("server_max_window_bits", 8, 15),
+    ("level", -1, 9),
+    ("memory_level", 1, 9),
+    ("threshold", 0, sys.maxsize),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,24 +25,32 @@ class PerMessageDeflateExtension:
 
     A window of 15 bits (32 KiB) is the default and puts no constraint on the server.
 
+    The last three are a matter of this side alone and are not sent: how hard zlib tries (``level`` from 0 to 9, or -1
+    for its own choice), how much memory it takes for it (``memory_level`` from 1 to 9: 8 takes 128 KiB, and each step
+    down half of it), and the ``threshold`` in bytes under which a message is sent as it is.
+
     Raises:
         TypeError: a flag is not a bool.
-        ValueError: a window is not between 8 and 15 bits.
+        ValueError: a window is not between 8 and 15 bits, or a level or the threshold is out of its range.
     """
 
     client_no_context_takeover: bool = False
     server_no_context_takeover: bool = False
     client_max_window_bits: int = 15
     server_max_window_bits: int = 15
+    level: int = -1
+    memory_level: int = 8
+    threshold: int = 0
 
     def __post_init__(self) -> None:
         for name in ("client_no_context_takeover", "server_no_context_takeover"):
             if not isinstance(flag := getattr(self, name), bool):
                 raise TypeError(f"{name} is a bool, not {flag!r}")
-        for name in ("client_max_window_bits", "server_max_window_bits"):
-            bits: object = getattr(self, name)
-            if not isinstance(bits, int) or not 8 <= bits <= 15:
-                raise ValueError(f"{name} must be a whole number from 8 to 15, not {bits!r}")
+        for name, least, most in _RANGES:
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                end = "on" if most == sys.maxsize else f"to {most}"
+                raise ValueError(f"{name} must be a whole number from {least} {end}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,10 +187,10 @@ class Session:
             return self._wsproto.send(Ping(bytes(payload)))
         if opcode == PONG:
             return self._wsproto.send(Pong(bytes(payload)))
-        # An empty message gains nothing, and zlib does not flush twice without input in between.
-        if not payload:
-            return encode(opcode, payload)
         assert self._deflate is not None
+        # An empty message gains nothing, and zlib does not flush twice without input in between.
+        if not payload or len(payload) < self._deflate.agreed.threshold:
+            return encode(opcode, payload)
         return encode(opcode, self._deflate.compress(payload), compressed=True)
 
     def ping(self, payload: bytes) -> None:
