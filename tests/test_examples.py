@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
 import os
 import re
 import subprocess
@@ -96,6 +97,15 @@ def unix_socket(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> s
     path = str(tmp_path_factory.mktemp("unix") / "socket")
     servers.start("aiohttp_server", "--unix", path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What an example does to the logger ends with the example."""
+    logger = logging.getLogger("zapros_websocket")
+    yield
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

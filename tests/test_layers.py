@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "_last_step": {"zapros"},
     "_cancel_once": {"trio"},
     "_without_wsproto": set(),
+    "_frame_log": set(),
     "_connection": {"anyio", "zapros"},
     "_byte_stream": {"anyio", "trio"},
     "_base": set(),

@@ -17,11 +17,11 @@ from anyio import CancelScope, create_task_group, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
+from ._frame_log import session as new_session
 from ._link import SHORT, Link
 from ._opening import Opened, Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
-from ._protocol.session import Session
 from ._streams.sockets import SocketTransport
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ async def _open(opening: Opening, client: AsyncClient | None, options: Options) 
     else:
         opened = await _open_by_itself(opening, options)
     agreed = opened.agreement.permessage_deflate
-    session = Session(max_message_size=options.max_message_size, deflate=None if agreed is None else Deflate(agreed))
+    deflate = None if agreed is None else Deflate(agreed)
+    session = new_session(max_message_size=options.max_message_size, deflate=deflate)
     link = Link(opened.stream, session, options)
     link.feed(opened.trailing_data)
     return link, AsyncWebSocket(link, agreement=opened.agreement, response=opened.response)

@@ -1,0 +1,111 @@
+"""What goes over a connection, as debug lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
+from wsproto.events import TextMessage as WsprotoText
+
+from tests.memory import MemoryServer
+from zapros_websocket import BinaryMessage, ConnectionClosed, PingMessage, PongMessage, TextMessage, aconnect_ws
+from zapros_websocket._frame_log import LoggedSession, logger, session
+from zapros_websocket._protocol.deflate import Deflate
+from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.session import Session
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def server() -> MemoryServer:
+    return MemoryServer()
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What was logged so far, without the number of the connection, each time it is looked at."""
+
+    class Lines(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter([record.getMessage().partition(": ")[2] for record in caplog.records])
+
+    with caplog.at_level(logging.DEBUG, logger.name):
+        yield Lines()
+
+
+async def test_what_goes_over_a_connection_is_logged_in_the_order_of_the_wire(
+    server: MemoryServer, lines: list[str]
+) -> None:
+    async with aconnect_ws("ws://user:secret@test/?token=secret", client=server.client) as ws:
+        await server.peer.send(Ping(b"?"), WsprotoText("hello"))
+        assert await ws.recv() == PingMessage(b"?")
+        assert await ws.recv() == TextMessage("hello")
+        await ws.send(b"\x00\xff")
+        assert await server.peer.receive() == Pong(b"?")
+        assert await server.peer.receive() == BytesMessage(b"\x00\xff")
+        await ws.send(PingMessage(b"!"))
+        await server.peer.send(Pong(b"!"), CloseConnection(4000, "enough"))
+        assert await ws.recv() == PongMessage(b"!")
+        await ws.recv()
+    assert list(lines) == [
+        "open",
+        "< ping 3f (1 bytes)",
+        "< text 'hello' (5 characters)",
+        "> pong 3f (1 bytes)",
+        "> binary 00 ff (2 bytes)",
+        "> ping 21 (1 bytes)",
+        "< pong 21 (1 bytes)",
+        "< close 4000 'enough'",
+        "> close 4000 'enough'",
+    ]
+
+
+async def test_what_the_peer_sent_is_escaped_and_cut(server: MemoryServer, lines: list[str]) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        await server.peer.send(WsprotoText("a\r\nconnection 7: \x1b[2J\u202e"), BytesMessage(bytes(1000)))
+        await ws.recv()
+        await ws.recv()
+        await ws.send("ü" * 1000)
+    assert list(lines)[1:4] == [
+        r"< text 'a\r\nconnection 7: \x1b[2J\u202e' (22 characters)",
+        f"< binary {'00 ' * 63}00... (1000 bytes)",
+        f"> text '{chr(92)}xfc{f'{chr(92)}xfc' * 63}'... (2000 bytes)",
+    ]
+
+
+async def test_a_connection_that_fails_says_so(server: MemoryServer, lines: list[str]) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        await server.peer.write(b"\x83\x00")
+        with pytest.raises(ConnectionClosed):
+            await ws.recv()
+    assert any(line.startswith("failed: close 1002 ") for line in lines)
+
+
+async def test_a_large_message_is_logged_as_well(lines: list[str]) -> None:
+    logged = session(max_message_size=1 << 20, deflate=Deflate(PerMessageDeflateExtension()))
+    frame = b"\x82\x7f" + (100_000).to_bytes(8, "big") + bytes(100_000)
+    assert logged.receive(frame[:50_000]) == []
+    room = logged.room()
+    assert room is not None
+    room[:] = frame[50_000:]
+    assert logged.fill(len(room)) == [BinaryMessage(bytes(100_000))]
+    logged.ping(b"?")
+    logged.take_control()
+    opened, *rest = lines
+    assert opened.startswith("open, PerMessageDeflateExtension(")
+    assert rest == [f"< binary {'00 ' * 63}00... (100000 bytes)", "> ping 3f (1 bytes)"]
+
+
+def test_without_the_level_nothing_is_in_the_way() -> None:
+    assert type(session(max_message_size=1, deflate=None)) is Session
+
+
+def test_each_connection_has_a_number_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger.name):
+        for _ in range(2):
+            LoggedSession(max_message_size=1)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first != second
