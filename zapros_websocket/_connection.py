@@ -16,7 +16,7 @@ from ._base import AsyncBaseWebSocket
 from ._errors import ConnectionClosed
 from ._link import Link
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
-from ._protocol.outgoing import PING, PONG, close_message, outgoing
+from ._protocol.outgoing import PING, PONG, Outgoing, close_message, outgoing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,7 +91,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 code or reason that may not be sent.
             ConnectionClosed: the connection is closed or closing.
         """
-        prepared = outgoing(message)
+        await self.send_prepared(outgoing(message))
+
+    async def send_prepared(self, prepared: Outgoing | CloseMessage) -> None:
+        """``send`` what ``outgoing`` has made of a message."""
         if isinstance(prepared, CloseMessage):
             await self._link.pace.observe()
             await self._link.write_close(prepared)
@@ -124,10 +127,14 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             message = self._inbox.pop()
             if message is not None:
                 return message
-            if self._session.received is not None and self._owes_close_message:
-                self._owes_close_message = False
-                return self._session.received
-            raise self._link.closed_error()
+            return self.last_message()
+
+    def last_message(self) -> CloseMessage:
+        """What ``recv`` returns at the end: the peer's close, once; or raise ConnectionClosed."""
+        if self._session.received is not None and self._owes_close_message:
+            self._owes_close_message = False
+            return self._session.received
+        raise self._link.closed_error()
 
     def __aiter__(self) -> Self:
         """Iterate over the text and binary messages, until the peer closes or this side has closed.
@@ -143,11 +150,16 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             try:
                 message = await self.recv()
             except ConnectionClosed:
-                if self._session.received is not None or self._link.is_closed_here:
+                if self.is_over_in_order:
                     raise StopAsyncIteration from None
                 raise
             if isinstance(message, (TextMessage, BinaryMessage)):
                 return message
+
+    @property
+    def is_over_in_order(self) -> bool:
+        """Whether iteration ends without an error, once all is received."""
+        return self._session.received is not None or self._link.is_closed_here
 
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
@@ -191,8 +203,11 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ValueError: the code may not be sent (allowed: 1000-1003, 1007-1014, 3000-4999), or the reason is over 123
                 bytes of UTF-8.
         """
-        message = close_message(code, reason)
+        await self.close_prepared(close_message(code, reason))
+
+    async def close_prepared(self, message: CloseMessage, by: float | None = None) -> None:
+        """``close``, by that time of the event loop's clock in the place of ``close_timeout``."""
         if self._session.received is None:
             # What the peer answers to this is no news to anyone.
             self._owes_close_message = False
-        await self._link.close(message)
+        await self._link.close(message, by)

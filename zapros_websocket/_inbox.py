@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from anyio import Event, move_on_after
 
@@ -30,6 +30,13 @@ MAX_CONTROL: Final = 1024
 PATIENCE: Final = 0.1
 
 
+class Waiting(Protocol):
+    """What a taker that has to wait leaves in the queue."""
+
+    def set(self) -> object:
+        """Wake it; twice is once."""
+
+
 class Inbox:
     """Messages in wire order, from one reader to any number of takers."""
 
@@ -41,7 +48,7 @@ class Inbox:
         self._control: deque[tuple[int, Message]] = deque()
         self._put = 0
         self._popped = 0
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._ended = False
         self._full = False
         self._room: Event | None = None
@@ -79,10 +86,10 @@ class Inbox:
         """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
         while self.is_full:
             self._room = Event()
-            popped = self._popped
+            taken = self._taken()
             with move_on_after(PATIENCE if self._lifted else None) as patience:
                 await self._room.wait()
-            self._dropping = patience.cancelled_caught and popped == self._popped
+            self._dropping = patience.cancelled_caught and taken == self._taken()
 
     def lift(self) -> None:
         """Stop the reader no more than for those who take: what matters now is the end."""
@@ -137,6 +144,10 @@ class Inbox:
 
     def _is_full(self) -> bool:
         return len(self._data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES
+
+    def _taken(self) -> int:
+        """A number that grows with what is taken."""
+        return self._popped
 
     def _wake(self) -> None:
         if self._waiting and self._has_something:

@@ -34,6 +34,7 @@ from ._pace import Pace
 from ._pings import PingInFlight, Pings, round_trip_clock
 from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
+from ._turn import Turn
 from ._writer import Writer, WriteStoppedError
 
 if TYPE_CHECKING:
@@ -52,13 +53,23 @@ SHORT: Final = 0.5
 class Link:
     """A session on a stream, kept alive by ``run``; the calls of the user stand on its parts."""
 
-    def __init__(self, stream: ByteStream, session: Session, options: Options) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        session: Session,
+        options: Options,
+        *,
+        inbox: Inbox | None = None,
+        turn: Turn | None = None,
+    ) -> None:
         self.stream = stream
         self.session = session
-        self.inbox = Inbox()
+        self.inbox = inbox or Inbox()
         self.pings = Pings(round_trip_clock(is_uvloop=_is_uvloop()))
         self.pace = Pace()
-        self.writer = Writer(stream, session, self.pace, broken=self._write_broken, failed=self._write_failed)
+        self.writer = Writer(
+            stream, session, self.pace, broken=self._write_broken, failed=self._write_failed, turn=turn
+        )
         self.closed = Event()
         self.is_closed_here = False
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
@@ -174,6 +185,16 @@ class Link:
         if error is not None:
             await self._raise_when_reading_is_over(error)
 
+    async def finish(self, rest: bytes | memoryview) -> None:
+        """Write the rest of a frame that was begun in the turn to write.
+
+        Raises:
+            ConnectionClosed: the write did not succeed.
+        """
+        error = await self.writer.finish(rest)
+        if error is not None:
+            await self._raise_when_reading_is_over(error)
+
     async def write_close(self, message: CloseMessage) -> None:
         """Start the closing handshake, and wait until the close frame was written.
 
@@ -233,18 +254,18 @@ class Link:
 
     # Closing
 
-    def start_close(self, message: CloseMessage) -> None:
+    def start_close(self, message: CloseMessage, by: float | None = None) -> None:
         """Start the closing handshake, unless the connection is closing already."""
         if self.session.state is State.OPEN:
             self.is_closed_here = True
             self.session.close(message)
-            self._close_by = current_time() + self._options.close_timeout
+            self._close_by = current_time() + self._options.close_timeout if by is None else by
             self._reading.deadline = min(self._reading.deadline, self._close_by)
             self._flush_soon()
 
-    async def close(self, message: CloseMessage) -> None:
+    async def close(self, message: CloseMessage, by: float | None = None) -> None:
         """Close, and wait until the stream is closed. Cancelling it leaves the rest to the background."""
-        self.start_close(message)
+        self.start_close(message, by)
         # The peer's close may stand behind messages that nobody will ask for.
         self.inbox.lift()
         await self.closed.wait()
@@ -295,6 +316,8 @@ class Link:
             # The stream of a caller can fail to close: that is not news for whoever closes the connection.
             self._cause = self._cause or error
         finally:
+            # Who writes to a stream that does not notice its end must not wait for it.
+            self.writer.stop()
             self.closed.set()
 
     def _say_reading_is_over(self) -> None:

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 
 from anyio import Event
 
@@ -17,7 +18,7 @@ class Turn:
     """At most one task has it."""
 
     def __init__(self) -> None:
-        self._taken = False
+        self.taken = False
         self._waiting: deque[Event] = deque()
 
     async def take(self, *, first: bool = False) -> None:
@@ -25,9 +26,10 @@ class Turn:
 
         Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
         """
-        if not self._taken:
-            self._taken = True
-            return
+        if not self._take_at_once():
+            await self._wait(first)
+
+    async def _wait(self, first: bool) -> None:
         given = Event()
         if first:
             self._waiting.appendleft(given)
@@ -47,4 +49,26 @@ class Turn:
         if self._waiting:
             self._waiting.popleft().set()
         else:
-            self._taken = False
+            self.taken = False
+
+    def _take_at_once(self) -> bool:
+        if self.taken:
+            return False
+        self.taken = True
+        return True
+
+
+class SharedTurn(Turn):
+    """A turn that a thread beside the event loop may take as well: by holding ``mutex`` while it is not taken.
+
+    Threads hold the mutex for as long as it takes to write without waiting. One that could not write everything leaves
+    the turn taken, and a task to the event loop that gives it back.
+    """
+
+    def __init__(self, mutex: Lock) -> None:
+        super().__init__()
+        self.mutex = mutex
+
+    def _take_at_once(self) -> bool:
+        with self.mutex:
+            return super()._take_at_once()

@@ -40,6 +40,7 @@ class Writer:
         *,
         broken: Callable[[], None],
         failed: Callable[[Exception], None],
+        turn: Turn | None = None,
     ) -> None:
         self.is_over = False
         self._stream = stream
@@ -48,7 +49,7 @@ class Writer:
         self._pace = pace
         self._broken = broken
         self._failed = failed
-        self._turn = Turn()
+        self._turn = turn or Turn()
         self._writing: CancelScope | None = None
 
     async def write(self, encode: Callable[[], bytes], *, first: bool = False) -> Exception | None:
@@ -63,6 +64,16 @@ class Writer:
         finally:
             self._turn.give_back()
 
+    async def finish(self, rest: bytes | memoryview) -> Exception | None:
+        """Write the rest of a frame that was begun in the turn to write, and give that turn back.
+
+        Return what kept it from being written. Cancelling it breaks the connection.
+        """
+        try:
+            return await self._write(lambda: rest, begun=True)
+        finally:
+            self._turn.give_back()
+
     async def flush(self) -> None:
         """Write the control frames that are pending."""
         while self._session.has_control and not self.is_over:
@@ -73,11 +84,10 @@ class Writer:
         if self._writing is not None:
             self._writing.cancel()
 
-    async def _write(self, encode: Callable[[], bytes]) -> Exception | None:
+    async def _write(self, encode: Callable[[], bytes | memoryview], *, begun: bool = False) -> Exception | None:
         if self.is_over:
             return WriteStoppedError()
-        begun = False
-        left: bytes | memoryview = b""
+        left: bytes | memoryview | None = None
         try:
             if self._eager is not None and self._eager.is_writable():
                 await self._pace.observe()
@@ -87,7 +97,7 @@ class Writer:
                 if not left:
                     return None
             with CancelScope() as self._writing:
-                if not begun:
+                if left is None:
                     await self._stream.wait_writable()
                     await self._pace.observe()
                     left = encode()

@@ -47,6 +47,6 @@ class EagerStream(ByteStream, Protocol):
         """Whether ``send_now`` can write at least one byte."""
         ...
 
-    def send_now(self, data: bytes) -> bytes | memoryview:
+    def send_now(self, data: bytes | memoryview) -> bytes | memoryview:
         """Write what can be written at once, and return what is left for ``send_all``."""
         ...

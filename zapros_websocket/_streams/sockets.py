@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import zip_longest
+from threading import Lock
 from typing import ClassVar, Final, Literal, TypeVar, cast
 from weakref import WeakSet
 
@@ -105,7 +106,10 @@ class SocketStream(AsyncBaseNetworkStream):
 
     carries_control: ClassVar[bool] = True
 
-    def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
+        # Held while the socket is closed, and by a thread that writes with ``direct_send``: a descriptor that is
+        # closed in between could be another socket already.
+        self.mutex = Lock()
         self._socket = sock
         self._ssl_context = ssl_context
         # TLS inside the TLS of a proxy stands on this stream, and in its place.
@@ -133,6 +137,10 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def close(self) -> None:
         """Close the socket, at once."""
+        with self.mutex:
+            self._close()
+
+    def _close(self) -> None:
         if self._socket.fileno() < 0:
             return
         notify_closing(self._socket)
@@ -146,17 +154,18 @@ class SocketStream(AsyncBaseNetworkStream):
     async def start_tls(self, *, server_hostname: str | None = None) -> AsyncBaseNetworkStream:
         """Begin TLS on the stream, or TLS inside its TLS; a failure closes it."""
         hostname = None if server_hostname is None else server_hostname.strip("[]")
+        context = self._ssl_context or _default_context()
         try:
             with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
                 if isinstance(self._socket, ssl.SSLSocket):
                     self._inner = await TLSStream.wrap(
                         Underneath(self._receive, self._send, self.close),
                         hostname=hostname,
-                        ssl_context=self._ssl_context,
+                        ssl_context=context,
                         standard_compatible=False,
                     )
                 else:
-                    self._socket = tls = self._ssl_context.wrap_socket(
+                    self._socket = tls = context.wrap_socket(
                         self._socket, server_hostname=hostname, do_handshake_on_connect=False
                     )
                     await self._when_ready(tls.do_handshake)
@@ -164,6 +173,11 @@ class SocketStream(AsyncBaseNetworkStream):
             await self.close()
             raise
         return self
+
+    def stand_inside(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        """Go on in TLS that somebody else has begun on the stream."""
+        underneath = Underneath(self._receive, self._send, self.close)
+        self._inner = TLSStream(underneath, False, _ssl_object=tls, _read_bio=incoming, _write_bio=outgoing)
 
     def selected_alpn_protocol(self) -> Alpn | None:
         """The protocol that the server chose in the TLS handshake, or None."""
@@ -191,7 +205,15 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether the socket takes a byte."""
         return self._inner is None and self._socket.fileno() >= 0 and bool(self._writable.select(0))
 
-    def send_now(self, data: bytes) -> bytes | memoryview:
+    @property
+    def direct_send(self) -> Callable[[bytes], int] | None:
+        """Writes what can be written at once, for a thread that holds ``mutex``; None where only this loop may write.
+
+        A plain socket can be read and written by two threads at once, and a TLS object not.
+        """
+        return self._socket.send if self._inner is None and not isinstance(self._socket, ssl.SSLSocket) else None
+
+    def send_now(self, data: bytes | memoryview) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
         try:
             sent = self._socket.send(data)
