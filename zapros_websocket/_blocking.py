@@ -43,7 +43,7 @@ class HandedOver:
 def open_through(opening: Opening, client: Client, timeout: float | None, portal: BlockingPortal) -> HandedOver:
     """Send the request and judge the answer, within ``timeout`` seconds."""
     attempt = opening.attempt(client)
-    deadline = _Deadline(portal)
+    deadline = Deadline(portal)
     began = monotonic()
     try:
         with (
@@ -74,7 +74,7 @@ def open_through(opening: Opening, client: Client, timeout: float | None, portal
         raise
 
 
-def _judge(attempt: Attempt, response: Response, deadline: _Deadline, give_up_at: float | None) -> HandedOver:
+def _judge(attempt: Attempt, response: Response, deadline: Deadline, give_up_at: float | None) -> HandedOver:
     handoff = response.context.get("handoff", {})
     stream: BaseNetworkStream | None = handoff.get("network_stream")  # type: ignore[assignment]
     kept = False
@@ -108,13 +108,13 @@ def _with_body(response: Response, give_up_at: float) -> Response:
     return whole(response, raw)
 
 
-class _Deadline:
+class Deadline:
     """Shuts the sockets of a handshake down when its time is over."""
 
     def __init__(self, portal: BlockingPortal) -> None:
         self.is_over = False
         self._portal = portal
-        self._streams: list[BaseNetworkStream] = []
+        self.streams: list[BaseNetworkStream] = []
 
     @contextmanager
     def after(self, seconds: float | None) -> Generator[None, None, None]:
@@ -122,16 +122,17 @@ class _Deadline:
         if seconds is None:
             yield
             return
-        timer = self._portal.start_task_soon(self._wait, seconds)
+        timer = self._portal.start_task_soon(self.wait, seconds)
         try:
             yield
         finally:
             timer.cancel()
 
-    async def _wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
+        """Wait for so many seconds, and end what is still under way."""
         await anyio.sleep(max(seconds, 0))
         self.is_over = True
-        for stream in self._streams:
+        for stream in self.streams:
             sock: object = getattr(stream, "sock", None)
             if isinstance(sock, socket.socket):
                 with suppress(OSError):
@@ -140,12 +141,12 @@ class _Deadline:
 
     def close_all(self) -> None:
         """Close what was opened and not handed over, which Zapros forgets when it is interrupted."""
-        for stream in self._streams:
+        for stream in self.streams:
             stream.close()
 
     def network(self, handler: BaseHandler) -> BaseHandler:
         """The network handler of Zapros, with an eye on the streams that it opens; any other as it is."""
-        return _Watched(handler, self._streams.append) if type(handler) is StdNetworkHandler else handler
+        return _Watched(handler, self.streams.append) if type(handler) is StdNetworkHandler else handler
 
 
 class _Watched(StdNetworkHandler):

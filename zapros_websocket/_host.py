@@ -38,7 +38,7 @@ class Host:
         self._abandoned = False
         self._scope: CancelScope | None = None
         self._tasks: TaskGroup | None = None
-        self._calls: set[_Call[Any]] = set()
+        self._calls: set[Call[Any]] = set()
         self._bug: BaseException | None = None
         self._ended: Future[None] = Future()
 
@@ -58,7 +58,7 @@ class Host:
         At the end of the connection it is ``when_over`` that is called, in this thread.
         """
         refuse_event_loop(instead)
-        call = _Call(function)
+        call = Call(function)
         self._calls.add(call)
         try:
             # In this order: a connection that ends in between finds the call, and answers it.
@@ -110,7 +110,7 @@ class Host:
                 call.end()
             self._ended.set_result(None)
 
-    def _begin(self, call: _Call[_T]) -> None:
+    def _begin(self, call: Call[_T]) -> None:
         if self._tasks is None:
             call.end()
         else:
@@ -121,7 +121,7 @@ class Host:
             self._scope.cancel()
 
 
-class _Call(Generic[_T]):
+class Call(Generic[_T]):
     """A call that a thread waits for."""
 
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:

@@ -55,7 +55,7 @@ class InboxOfThreads(Inbox):
         self._soon = soon
         self._crossed: deque[Message] = deque()
         self._crossed_bytes = 0
-        # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop is none.
+        # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop over this is none.
         self._taking: Iterator[Message] = map(_POPLEFT, repeat(self._crossed))
 
     # The reader's side
@@ -79,12 +79,12 @@ class InboxOfThreads(Inbox):
         Raises:
             TimeoutError: there was none.
         """
-        if self._crossed and not self._waiting:
+        if not self._waiting and not self._full:
             try:
                 for message in self._taking:
                     return message
             except IndexError:
-                # Another thread was faster.
+                # All that had crossed is taken.
                 pass
         return self._fetch_and_take(timeout)
 
@@ -95,7 +95,9 @@ class InboxOfThreads(Inbox):
             with self._mutex:
                 self._cross()
                 if not self._waiting and self._has_something:
-                    return (message := self._next())
+                    message = self._next()
+                    self._make_room()
+                    return message
                 if timeout == 0:
                     raise _too_late(timeout)
                 self._waiting.append(place)
@@ -107,6 +109,7 @@ class InboxOfThreads(Inbox):
                     raise _too_late(timeout)
                 self._cross()
                 message = self._next()
+                self._make_room()
                 self._waiting.remove(place)
                 self._wake()
                 return message
@@ -126,6 +129,11 @@ class InboxOfThreads(Inbox):
             for message in self._taking:
                 return message
         return None
+
+    def _make_room(self) -> None:
+        # A reader that is stopped hears at once when all is taken, also when nobody asks for more.
+        if self._full:
+            self._cross()
 
     def _cross(self) -> None:
         """Have all that has arrived cross, once all that had crossed is taken."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import threading
 from concurrent.futures import Future
 from typing import Final
@@ -62,10 +61,9 @@ class _Shared:
     def _run(self) -> None:
         try:
             anyio.run(self._serve, backend=BACKEND)
-        except BaseException as error:
+        finally:
             if not self._portal.done():
-                self._portal.set_exception(error)
-            raise
+                self._portal.set_exception(RuntimeError("the event loop for synchronous connections does not start"))
 
     async def _serve(self) -> None:
         self._soon, self._ending = soon(), anyio.Event()
@@ -94,9 +92,11 @@ class Process:
         self.begin()
 
 
+def _no_forks(**functions: object) -> None: ...
+
+
 process: Final = Process()
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=process.after_fork)
+getattr(os, "register_at_fork", _no_forks)(after_in_child=process.after_fork)
 
 
 def shared_portal() -> BlockingPortal:

@@ -120,19 +120,15 @@ class connect_ws:
             self._connection = _open(portal, lambda: open_by_itself(self._opening, self._options), self._options)
             return self._connection
         handed_over = open_through(self._opening, self._client, self._options.open_timeout, portal)
-        is_taken = False
 
         async def take() -> Opened:
-            nonlocal is_taken
-            is_taken = True
             stream = taken_over(handed_over.stream)
             return Opened(stream, handed_over.trailing_data, handed_over.agreement, handed_over.response)
 
         try:
             self._connection = _open(portal, take, self._options)
         except Exception:
-            if not is_taken:
-                handed_over.stream.close()
+            handed_over.stream.close()
             raise
         return self._connection
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import wsproto.events as ws_events
+import zapros
 
 from zapros_websocket import CloseMessage, TextMessage, WebSocket, connect_ws
 
 from .peers import Background, PairServer
-from .waiting import until_one_calls, until_one_receives, until_one_sends
+from .waiting import until_one_receives, until_one_sends
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")
 
@@ -37,6 +38,11 @@ def interrupted(call: Callable[[], object], when: Callable[[], None]) -> None:
     with pytest.raises(KeyboardInterrupt):
         call()
     interrupting.result()
+
+
+def received(server: PairServer, kind: type) -> None:
+    """Wait until the client has sent that."""
+    assert isinstance(server.peer.receive(), kind)
 
 
 def test_recv_loses_no_message(server: PairServer) -> None:
@@ -81,8 +87,7 @@ def test_send_that_is_interrupted_while_it_waits_sends_nothing_of_its_message() 
 
 def test_ping_and_a_close_message(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-        interrupted(ws.ping, lambda: until_one_calls(ws))
-        assert isinstance(server.peer.receive(), ws_events.Ping)
+        interrupted(ws.ping, lambda: received(server, ws_events.Ping))
         ws.send("fine")
         assert server.peer.receive_message() == "fine"
         ws.send(CloseMessage(1000))
@@ -90,8 +95,8 @@ def test_ping_and_a_close_message(server: PairServer) -> None:
 
 def test_close_goes_on_in_the_background(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client) as ws:
-        interrupted(ws.close, lambda: until_one_calls(ws))
-        assert server.peer.serve() == ws_events.CloseConnection(1000, "")
+        interrupted(ws.close, lambda: received(server, ws_events.CloseConnection))
+        server.peer.send(ws_events.CloseConnection(1000))
         ws.close()
         assert ws.close_code == 1000
 
@@ -99,12 +104,12 @@ def test_close_goes_on_in_the_background(server: PairServer) -> None:
 def test_leaving_the_block(server: PairServer) -> None:
     connection = connect_ws("ws://test/", client=server.client)
     ws = connection.__enter__()
-    interrupted(lambda: connection.__exit__(None, None, None), lambda: until_one_calls(ws))
-    assert server.peer.receive() == ws_events.CloseConnection(1000, "")
+    interrupted(lambda: connection.__exit__(None, None, None), lambda: received(server, ws_events.CloseConnection))
     ws.close()
 
 
-def test_connecting_closes_what_was_opened() -> None:
+@pytest.mark.parametrize("client", [None, zapros.Client()], ids=["own-client", "given-client"])
+def test_connecting_closes_what_was_opened(client: zapros.Client | None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
         accepted: list[socket.socket] = []
@@ -113,7 +118,7 @@ def test_connecting_closes_what_was_opened() -> None:
             accepted.append(listener.accept()[0])
             assert b"Upgrade: websocket" in accepted[0].recv(65536)
 
-        interrupted(connect_ws(f"ws://127.0.0.1:{listener.getsockname()[1]}/").__enter__, ask)
+        interrupted(connect_ws(f"ws://127.0.0.1:{listener.getsockname()[1]}/", client=client).__enter__, ask)
         [sock] = accepted
         sock.settimeout(30)
         assert sock.recv(65536) == b""

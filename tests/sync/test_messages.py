@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import wsproto.events as ws_events
-from zapros import URL, Client
+from zapros import URL, AsyncClient, Client
 
 from zapros_websocket import (
     BaseWebSocket,
@@ -239,6 +239,11 @@ def test_compressed_messages_go_both_ways() -> None:
         serving = Background(server.peer.serve)
     serving.result()
     server.close()
+
+
+def test_a_client_is_a_synchronous_one() -> None:
+    with pytest.raises(TypeError, match=r"zapros\.Client"):
+        connect_ws("ws://test/", client=AsyncClient())  # type: ignore[arg-type]
 
 
 def test_the_properties_are_those_of_the_connection(server: PairServer) -> None:

@@ -114,6 +114,18 @@ def test_what_it_raises_is_the_cause_of_the_end() -> None:
     server.close()
 
 
+def test_what_was_being_read_when_a_connection_failed_is_read_on() -> None:
+    server = PairServer(stream=ForeignStream)
+    with connect_ws("ws://test/", client=server.client, ping_interval=0.05, ping_timeout=0.05) as ws:
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.recv()
+        assert caught.value.code == 1011
+        while not isinstance(server.peer.receive(), ws_events.CloseConnection):
+            pass
+        server.peer.end()
+    server.close()
+
+
 def test_a_stream_that_is_deaf_is_left_behind() -> None:
     streams: list[DeafStream] = []
 

@@ -9,12 +9,20 @@ from functools import partial
 import pytest
 import wsproto.events as ws_events
 
-from zapros_websocket import BinaryMessage, ConnectionClosed, PongMessage, TextMessage, WebSocket, connect_ws
+from zapros_websocket import (
+    BinaryMessage,
+    CloseMessage,
+    ConnectionClosed,
+    PongMessage,
+    TextMessage,
+    WebSocket,
+    connect_ws,
+)
 from zapros_websocket._inbox import MAX_BYTES
 from zapros_websocket._outbox import MAX_MESSAGES as MAX_UNSENT
 
 from .peers import Background, PairServer
-from .waiting import until_one_receives, until_one_sends
+from .waiting import until_one_closes, until_one_receives, until_one_sends
 
 
 def test_many_threads_send_and_no_frame_is_torn() -> None:
@@ -110,6 +118,35 @@ def test_close_from_another_thread_ends_a_send_that_waits() -> None:
     server.close()
 
 
+def test_a_close_message_keeps_its_place_behind_what_was_handed_over() -> None:
+    server = PairServer(buffer=4096)
+    with connect_ws("ws://test/", client=server.client) as ws:
+        for text in ("x" * 100_000, "one", "two"):
+            ws.send(text)
+        closing = Background(lambda: ws.send(CloseMessage(4000, "done")))
+        until_one_closes(ws)
+        assert [server.peer.receive_message() for _ in range(3)] == ["x" * 100_000, "one", "two"]
+        closing.result()
+        server.peer.serve()
+        assert ws.recv() == CloseMessage(4000, "done")
+    server.close()
+
+
+def test_a_close_message_that_cannot_be_written_raises() -> None:
+    server = PairServer(buffer=4096)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        ws.send("x" * 100_000)
+
+        def send() -> None:
+            with pytest.raises(ConnectionClosed):
+                ws.send(CloseMessage(4000))
+
+        closing = Background(send)
+        until_one_closes(ws)
+        server.peer.sock.close()
+        closing.result()
+
+
 def test_what_is_handed_over_is_bounded_by_bytes_and_by_messages() -> None:
     for size, most in ((100_000, 100), (8, 5000)):
         server = PairServer(buffer=4096)
@@ -161,6 +198,17 @@ def test_unread_messages_are_bounded_and_none_is_lost(server: PairServer) -> Non
             assert ws.recv() == BinaryMessage(message)
             assert (sent[0] - received) * len(message) <= MAX_BYTES + 2 * 1024 * 1024
         sending.result()
+
+
+def test_a_reader_that_was_stopped_goes_on_when_all_is_taken(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client) as ws:
+        sending = Background(lambda: server.peer.send(ws_events.BytesMessage(bytes(MAX_BYTES))))
+        assert ws.recv() == BinaryMessage(bytes(MAX_BYTES))
+        sending.result()
+        serving = Background(server.peer.serve)
+        # Its pong is read although nobody receives.
+        assert ws.ping() >= 0
+    serving.result()
 
 
 def test_pings_are_answered_while_nobody_receives_and_while_a_send_waits() -> None:

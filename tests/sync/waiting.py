@@ -19,6 +19,12 @@ def until_one_sends(ws: WebSocket, number: int = 1) -> None:
     _until(lambda: len(ws._outbox._waiting) >= number)  # pyright: ignore[reportPrivateUsage]
 
 
+def until_one_closes(ws: WebSocket) -> None:
+    """Wait until a close frame waits behind messages."""
+    outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+    _until(lambda: any(not isinstance(item, tuple) for item in list(outbox._queue)))  # pyright: ignore[reportPrivateUsage]
+
+
 def until_one_calls(ws: WebSocket) -> None:
     """Wait until a thread waits for the event loop."""
     _until(lambda: bool(ws._host._calls))  # pyright: ignore[reportPrivateUsage]
