@@ -12,7 +12,7 @@ import pytest
 import wsproto.events as ws_events
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from zapros_websocket import ConnectionClosed, TextMessage, connect_ws
+from zapros_websocket import CloseMessage, ConnectionClosed, TextMessage, WebSocket, connect_ws
 
 from .peers import Background, PairServer
 from .waiting import until_one_calls, until_one_receives
@@ -122,3 +122,25 @@ def test_a_portal_in_the_thread_of_the_caller_is_refused_where_it_would_deadlock
             await anyio.to_thread.run_sync(talk)
 
     anyio.run(main)
+
+
+def test_a_send_that_would_wait_is_refused_where_an_event_loop_runs_and_sends_nothing() -> None:
+    server = PairServer(buffer=4096)
+    sent = 0
+
+    async def send_too_much(ws: WebSocket) -> None:
+        nonlocal sent
+        with pytest.raises(RuntimeError, match=r"await ws\.send"):
+            ws.send(CloseMessage(4000))
+        with pytest.raises(RuntimeError, match=r"await ws\.send"):
+            while True:
+                ws.send(bytes(100_000))
+                sent += 1
+
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        anyio.run(send_too_much, ws)
+        assert sent >= 2
+        receiving = Background(lambda: [server.peer.receive_message() for _ in range(sent + 1)])
+        ws.send("and it goes on")
+        assert receiving.result() == [bytes(100_000)] * sent + ["and it goes on"]
+    server.close()
