@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytest_plugins = ["pytester", "zapros_websocket.testing.fixtures"]
+
 Backend = tuple[str, dict[str, object]]
 
 NO_OPTIONS: dict[str, object] = {}

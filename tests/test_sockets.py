@@ -121,6 +121,52 @@ async def test_it_carries_ordinary_requests_over_connections_that_are_kept() -> 
         assert connections == 1
 
 
+@pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], ids=["answer", "body"])
+async def test_a_request_that_is_cancelled_leaves_no_socket_open(begins: bytes) -> None:
+    asked, ended = anyio.Event(), anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        if begins:
+            await stream.send(begins)
+        asked.set()
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await stream.receive()
+        ended.set()
+
+    async with Listening(serve) as port, client_of(SocketTransport()) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.get, f"http://127.0.0.1:{port}/")
+            await asked.wait()
+            tasks.cancel_scope.cancel()
+        # Whoever has forgotten it, and with the client still open.
+        with anyio.fail_after(10):
+            await ended.wait()
+
+
+async def test_a_cancelled_read_of_http_2_leaves_the_connection_to_the_others(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server_context.set_alpn_protocols(["h2"])
+
+    async def serve(stream: SocketStream) -> None:
+        tls = await TLSStream.wrap(stream, server_side=True, ssl_context=server_context)
+        await tls.send(await tls.receive())
+        await anyio.sleep_forever()
+
+    try:
+        async with Listening(serve) as port:
+            transport = SocketTransport(ssl_context=client_context)
+            stream = await transport.aconnect("127.0.0.1", port, "127.0.0.1", True, alpn_protocols=["h2"])
+            with anyio.move_on_after(0.05):
+                await stream.read(1)
+            await stream.write_all(b"still there")
+            assert await stream.read(100) == b"still there"
+            await stream.close()
+    finally:
+        server_context.set_alpn_protocols(["http/1.1"])
+
+
 async def test_certificates_are_verified_by_default(server_context: ssl.SSLContext) -> None:
     async with echo_server(tls=server_context) as server:
         with pytest.raises(zapros.SSLError, match="CERTIFICATE_VERIFY_FAILED"):

@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING
 
 from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
 from ._base import BaseWebSocket as BaseWebSocket
+from ._byte_stream import WebSocketByteStream as WebSocketByteStream
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
+from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
+from ._payloads import JsonValue as JsonValue
 from ._protocol.messages import BinaryMessage as BinaryMessage
 from ._protocol.messages import CloseCode as CloseCode
 from ._protocol.messages import CloseMessage as CloseMessage
@@ -16,6 +19,7 @@ from ._protocol.messages import PingMessage as PingMessage
 from ._protocol.messages import PongMessage as PongMessage
 from ._protocol.messages import TextMessage as TextMessage
 from ._protocol.options import PerMessageDeflateExtension as PerMessageDeflateExtension
+from ._retries import ReconnectPolicy as ReconnectPolicy
 from ._streams.sockets import SocketTransport as SocketTransport
 
 try:
@@ -27,6 +31,8 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connect import aconnect_ws as aconnect_ws
     from ._connect import open_ws as open_ws
     from ._connection import AsyncWebSocket as AsyncWebSocket
+    from ._reconnecting import Attempt as Attempt
+    from ._reconnecting import reconnecting as reconnecting
     from ._sync import WebSocket as WebSocket
     from ._sync import connect_ws as connect_ws
 else:
@@ -35,3 +41,4 @@ else:
     from ._without_wsproto import aconnect_ws as aconnect_ws
     from ._without_wsproto import connect_ws as connect_ws
     from ._without_wsproto import open_ws as open_ws
+    from ._without_wsproto import reconnecting as reconnecting

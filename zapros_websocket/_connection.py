@@ -8,11 +8,13 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
+from ._byte_stream import WebSocketByteStream
 from ._errors import ConnectionClosed
 from ._link import Link
 from ._protocol.frames import BINARY
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from ._protocol.handshake import Agreement
     from ._protocol.options import PerMessageDeflateExtension
+
+T = TypeVar("T")
 
 
 class AsyncWebSocket(AsyncBaseWebSocket):
@@ -41,6 +45,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._send_now = link.writer.send_now
         self._agreement = agreement
         self._response = response
+        self._byte_stream: WebSocketByteStream | None = None
 
     @property
     def subprotocol(self) -> str | None:
@@ -107,9 +112,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 return
             opcode, payload = prepared
         if opcode <= BINARY:
-            if self._is_due():
-                await self._pace.observe()
-            if self._send_now(opcode, payload):
+            # Whoever has to let others run does so in its turn: nobody who calls later goes in front.
+            if not self._is_due() and self._send_now(opcode, payload):
                 return
         elif not self._link.stream.carries_control:
             await self._pace.observe()
@@ -164,6 +168,28 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             if isinstance(message, (TextMessage, BinaryMessage)):
                 return message
 
+    async def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T]) -> T:
+        while True:
+            if self._is_due():
+                await self._pace.observe()
+            if not self._inbox.is_ready:
+                await self._inbox.wait()
+            # From here on nothing is awaited: the message that was looked at is the one that is taken.
+            message = self._inbox.peek()
+            if isinstance(message, (TextMessage, BinaryMessage)):
+                try:
+                    value = read(message)
+                except BaseException:
+                    self._inbox.leave()
+                    raise
+                self._inbox.pop()
+                return value
+            self._inbox.pop()
+            if message is None:
+                # The peer's close has come out now, as an error.
+                self._link.owes_close_message = False
+                raise self._link.closed_error()
+
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
 
@@ -207,3 +233,26 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 bytes of UTF-8.
         """
         await self._link.close(close_message(code, reason))
+
+    def as_stream(self) -> WebSocketByteStream:
+        """The binary messages as a stream of bytes: an ``anyio.abc.ByteStream`` and a ``trio.abc.Stream``.
+
+        Each call returns the same stream. Closing it closes the connection. What it has taken of a message and not
+        given out yet, ``recv`` does not see.
+        """
+        if self._byte_stream is None:
+            self._byte_stream = WebSocketByteStream(self, self._link)
+        return self._byte_stream
+
+    # What reconnecting asks
+
+    def _seen_close(self) -> ConnectionClosed | None:
+        """The peer's close, when it came before one of ours and the user has seen it: in iteration, or as a message."""
+        if self._session.received is None or self._link.owes_close_message or self._link.is_closed_here:
+            return None
+        return self._link.closed_error()
+
+    def _is_lost_by(self, error: ConnectionClosed) -> bool:
+        """Whether the error says how this very connection ended, and it was not this side that closed it."""
+        is_its_own = error.received is self._session.received and error.code == self.close_code
+        return is_its_own and not self._link.is_closed_here

@@ -3,15 +3,18 @@
 zapros.ZaprosError
 +-- WebsocketError
     +-- ConnectionClosed            the connection is over, in order or not
+    +-- UnexpectedMessageError      a message of another kind came than was asked for
     +-- HandshakeError              the answer to the opening handshake was not a valid 101
         +-- HandshakeTimeoutError   ... or did not come in time (also a built-in TimeoutError)
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 from zapros import Response, ZaprosError
 
-from ._protocol.messages import CloseMessage
+from ._protocol.messages import BinaryMessage, CloseMessage, TextMessage
 
 
 class WebsocketError(ZaprosError):
@@ -52,6 +55,30 @@ class ConnectionClosed(WebsocketError):
         # What the peer wrote is shown escaped: it may end up in a log.
         said = f": {self.reason!r}" if self.reason else ""
         return f"WebSocket connection closed with code {int(self.code)}{said}"
+
+
+class UnexpectedMessageError(WebsocketError):
+    """A text message came where a binary one was asked for, or the other way round.
+
+    The message is not lost: the next call that receives gets it. The connection is as it was.
+
+    Attributes:
+        expected: The kind that was asked for, ``"text"`` or ``"binary"``.
+        message: The message that came.
+    """
+
+    def __init__(self, expected: Literal["text", "binary"], message: TextMessage | BinaryMessage) -> None:
+        super().__init__(expected, message)
+        self.expected = expected
+        self.message = message
+
+    def __str__(self) -> str:
+        size = len(self.message.data)
+        units = "bytes" if isinstance(self.message.data, bytes) else "characters"
+        return (
+            f"a {self.expected} message was asked for, and a {self.message.kind} message of {size:,} {units} came; "
+            "it is kept for the next call, such as recv()"
+        )
 
 
 class HandshakeError(WebsocketError):

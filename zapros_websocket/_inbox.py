@@ -152,6 +152,16 @@ class Inbox:
         self._bytes = MAX_BYTES // 4
         self._wake_reader()
 
+    def peek(self) -> Message | None:
+        """What ``pop`` would give in this step. Who does not pop it must ``leave`` it in the same step."""
+        if self._control and self._control[0][0] <= self._popped:
+            return self._control[0][1]
+        return self.data[0] if self.data else None
+
+    def leave(self) -> None:
+        """Take nothing, and wake the next who waits."""
+        self._wake()
+
     # How it is done
 
     def _take(self) -> Message | None:

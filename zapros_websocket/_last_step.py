@@ -8,7 +8,7 @@ What Zapros 0.23 does to it on the way, and what is done here about that:
 - A redirect is followed wherever it leads. Here a handshake that began with TLS goes nowhere without it, as far down
   as the handlers in front are those of Zapros.
 - An IPv6 address is resolved together with its brackets. Here the host has none.
-- The credentials of a SOCKS5 proxy are sent to the server behind it. Here they are not.
+- The credentials of a SOCKS5 proxy are sent to the server behind it. Here they are not, also behind a redirect.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ class LastStep(_Step):
         for name, value in self._headers:
             request.headers[name] = value
         check_headers(request.headers.list())
-        request.headers = _HeadersForTheServer(request)
-        request.url = _WithoutBrackets(request.url.to_string())
+        _prepare(request)
 
 
 class _HeadersForTheServer(Headers):
@@ -117,8 +116,16 @@ class _WithoutBrackets(URL):
         return super().hostname.strip("[]")
 
 
-class _StaySecure(_Step):
-    """Stands behind the redirects, and lets nothing pass that is not encrypted."""
+def _prepare(request: Request) -> None:
+    request.headers = _HeadersForTheServer(request)
+    request.url = _WithoutBrackets(request.url.to_string())
+
+
+class _EachHop(_Step):
+    """Stands behind the redirects: each request that they make is prepared like the first, and stays encrypted."""
+
+    def __init__(self, is_secure: bool) -> None:
+        self._is_secure = is_secure
 
     async def ahandle(self, request: Request) -> Response:
         """Send the request on, or refuse to."""
@@ -131,8 +138,9 @@ class _StaySecure(_Step):
         return self.next.handle(request)
 
     def _check(self, request: Request) -> None:
-        if not SECURE.get(request.url.protocol, False):
+        if self._is_secure and not SECURE.get(request.url.protocol, False):
             raise HandshakeError(f"a redirect led from wss:// to {request.url.protocol}//, which is not encrypted")
+        _prepare(request)
 
 
 def _guarded(handler: _Handler, is_secure: bool, network: Callable[[_Handler], _Handler] | None) -> _Handler:
@@ -144,9 +152,9 @@ def _guarded(handler: _Handler, is_secure: bool, network: Callable[[_Handler], _
     assert isinstance(copied, _COPYABLE)
     following: tuple[object, object] = copied.async_next, copied.next
     inner: object = _guarded(cast("_Handler", following[not isinstance(handler, AsyncBaseHandler)]), is_secure, network)
-    if is_secure and isinstance(handler, RedirectMiddleware):
-        stay_secure = _StaySecure()
-        stay_secure.stand_before(cast("BaseHandler", inner))
-        inner = stay_secure
+    if isinstance(handler, RedirectMiddleware):
+        each_hop = _EachHop(is_secure)
+        each_hop.stand_before(cast("BaseHandler", inner))
+        inner = each_hop
     _Step.stand_before(cast("_Step", copied), cast("BaseHandler", inner))
     return copied

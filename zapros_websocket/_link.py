@@ -74,7 +74,7 @@ class Link:
         self.writer = Writer(stream, session, self.pace, turn, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
         self.is_closed_here = False
-        self._owes_close_message = True
+        self.owes_close_message = True
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
         self.heard_at = self._clock()
         self._options = options
@@ -300,7 +300,7 @@ class Link:
         """
         if self.session.received is None:
             # What the peer answers to this is no news to anyone.
-            self._owes_close_message = False
+            self.owes_close_message = False
         self.start_close(message, by)
         # The peer's close may stand behind messages that nobody will ask for.
         self.inbox.lift()
@@ -372,8 +372,8 @@ class Link:
 
     def last_message(self) -> CloseMessage:
         """What ``recv`` returns at the end: the peer's close, once; or raise ConnectionClosed."""
-        if self.session.received is not None and self._owes_close_message:
-            self._owes_close_message = False
+        if self.session.received is not None and self.owes_close_message:
+            self.owes_close_message = False
             return self.session.received
         raise self.closed_error()
 

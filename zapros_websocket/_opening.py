@@ -21,6 +21,7 @@ from anyio import CancelScope, create_task_group, current_time, move_on_after, s
 from zapros import URL, AsyncClient, Client, Headers, RequestContext, Response
 
 from ._answer import BODY_TIMEOUT, MAX_BODY, lines_of, refused, too_late, translate, whole
+from ._cancel_once import cancelled_once
 from ._last_step import SECURE, LastStep
 from ._protocol.handshake import Agreement, Offer, check_headers, check_own_headers
 from ._protocol.options import PerMessageDeflateExtension
@@ -89,6 +90,11 @@ class Opening:
 
         Cancelling it closes what was opened so far.
         """
+        if trio.lowlevel.in_trio_run():
+            return await cancelled_once(lambda: self._through(client, timeout))
+        return await self._through(client, timeout)
+
+    async def _through(self, client: AsyncClient, timeout: float | None) -> Opened:
         attempt = self.attempt(client)
         # Zapros on trio forgets its socket when it is cancelled, and closes it when the time is its own.
         context = attempt.context(timeout if trio.lowlevel.in_trio_run() else None)

@@ -7,7 +7,7 @@ from typing import NoReturn
 from ._base import AsyncBaseWebSocket as AsyncWebSocket
 from ._base import BaseWebSocket as WebSocket
 
-__all__ = ["AsyncWebSocket", "WebSocket", "aconnect_ws", "connect_ws", "open_ws"]
+__all__ = ["AsyncWebSocket", "WebSocket", "aconnect_ws", "connect_ws", "open_ws", "reconnecting"]
 
 
 def aconnect_ws(*args: object, **options: object) -> NoReturn:
@@ -21,5 +21,10 @@ async def open_ws(*args: object, **options: object) -> NoReturn:
 
 
 def connect_ws(*args: object, **options: object) -> NoReturn:
+    """Raise RuntimeError, which says what to install."""
+    aconnect_ws()
+
+
+def reconnecting(*args: object, **options: object) -> NoReturn:
     """Raise RuntimeError, which says what to install."""
     aconnect_ws()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from wsproto.events import BytesMessage, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
+from zapros import AsyncClient
 
-from tests.memory import MemoryServer
+from tests.memory import MemoryServer, StreamHandler
+from tests.protocol.wire import Server
 from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, _pace, aconnect_ws
+from zapros_websocket._streams.sockets import SocketStream
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +42,27 @@ async def test_sends_go_out_in_the_order_of_the_calls() -> None:
             tasks.start_soon(ws.send, str(number))
             await anyio.wait_all_tasks_blocked()
         assert [await server.peer.receive_message() for _ in range(20)] == [str(number) for number in range(20)]
+
+
+async def test_sends_that_need_not_wait_go_out_in_the_order_of_the_calls() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    client = AsyncClient(handler=StreamHandler(SocketStream(ours, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))))
+    with theirs:
+        async with aconnect_ws("ws://test/", client=client, close_timeout=0) as ws:
+            called: list[str] = []
+
+            async def send(text: str) -> None:
+                called.append(text)
+                await ws.send(text)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(100):
+                    tasks.start_soon(send, str(number))
+            peer = Server()
+            received = [message.data for message in peer.read(theirs.recv(65536)) if isinstance(message, TextMessage)]
+    assert received == called
 
 
 async def test_pings_are_answered_while_a_send_is_blocked_once_its_frame_has_left() -> None:

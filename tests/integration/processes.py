@@ -23,7 +23,9 @@ class ServerProcess:
     """A running program: where it listens, and the lines it wrote since."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", f"tests.integration.servers.{module}", *arguments]
+        # A name with a dot in it is that of a module elsewhere.
+        program = module if "." in module else f"tests.integration.servers.{module}"
+        command = [sys.executable, "-m", program, *arguments]
         self._process = subprocess.Popen(
             command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
         )
@@ -43,15 +45,17 @@ class ServerProcess:
         return f"{scheme}://{host}:{self.port}"
 
     async def line(self, key: str, value: object) -> Mapping[str, object]:
-        """The line that has ``value`` under ``key``, once it was written."""
+        """The newest line that has ``value`` under ``key``, once one was written: a port can come again."""
         return await anyio.to_thread.run_sync(self._wait_for_line, key, value)
 
     def _wait_for_line(self, key: str, value: object) -> Mapping[str, object]:
         with self._line_came:
             found = self._line_came.wait_for(
-                lambda: next((line for line in self._lines if line.get(key) == value), None), PATIENCE
+                lambda: next((line for line in reversed(self._lines) if line.get(key) == value), None), PATIENCE
             )
-            assert found is not None, f"no line with {key}={value!r} among {self._lines}"
+            assert found is not None, (
+                f"no line with {key}={value!r} among those that end with {str(self._lines)[-1000:]}"
+            )
             return found
 
     def close(self) -> None:

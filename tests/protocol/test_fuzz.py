@@ -25,6 +25,7 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, Message, PingMessage, TextMessage
+from zapros_websocket._protocol.options import PerMessageDeflateExtension
 
 from .wire import (
     BINARY,
@@ -62,8 +63,14 @@ class Verdict:
 class Reference(PerMessageDeflate):
     """wsproto's extension, but it looks away from control frames, and tells when a stream of blocks has ended."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, agreed: PerMessageDeflateExtension | None = None) -> None:
+        agreed = agreed or PerMessageDeflateExtension()
+        super().__init__(
+            agreed.client_no_context_takeover,
+            agreed.client_max_window_bits,
+            agreed.server_no_context_takeover,
+            agreed.server_max_window_bits,
+        )
         self.finalize(self.name)
         self.stream_ended = False
         self._is_control = False
@@ -110,7 +117,7 @@ def by_wsproto(data: bytes, deflate: PerMessageDeflate | None) -> Verdict:
     return Verdict(tuple(messages))
 
 
-def by_a_session(pieces: Pieces, *, deflate: bool) -> Verdict:
+def by_a_session(pieces: Pieces, *, deflate: PerMessageDeflateExtension | bool) -> Verdict:
     outcome = outcome_of(new_session(deflate=deflate), pieces)
     return Verdict(outcome.messages, outcome.failure)
 

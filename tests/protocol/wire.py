@@ -12,6 +12,19 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 from wsproto.extensions import Extension
 
+from tests.raw_frames import BINARY as BINARY
+from tests.raw_frames import CLOSE as CLOSE
+from tests.raw_frames import CONTINUATION as CONTINUATION
+from tests.raw_frames import PING as PING
+from tests.raw_frames import PONG as PONG
+from tests.raw_frames import RSV1 as RSV1
+from tests.raw_frames import RSV2 as RSV2
+from tests.raw_frames import RSV3 as RSV3
+from tests.raw_frames import TEXT as TEXT
+from tests.raw_frames import close_frame as close_frame
+from tests.raw_frames import frame as frame
+from tests.raw_frames import header as header
+from tests.raw_frames import masked_frame as masked_frame
 from zapros_websocket._protocol.deflate import TAIL, Deflate
 from zapros_websocket._protocol.messages import (
     BinaryMessage,
@@ -24,44 +37,11 @@ from zapros_websocket._protocol.messages import (
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
 from zapros_websocket._protocol.session import Session, State
 
-CONTINUATION = 0x0
-TEXT = 0x1
-BINARY = 0x2
-CLOSE = 0x8
-PING = 0x9
-PONG = 0xA
-
-RSV1 = 0x40
-RSV2 = 0x20
-RSV3 = 0x10
-
 LIMIT = 70_000
 """Enough for every form of a length, in bytes."""
 
 steady = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 """The same examples each time, on however slow a machine."""
-
-
-def header(opcode: int, length: int, *, final: bool = True, reserved: int = 0, form: int = 0, masked: int = 0) -> bytes:
-    """The header of a frame that declares ``length``, in the shortest form or in the one that takes ``form`` bytes."""
-    first = (0x80 if final else 0) | reserved | opcode
-    form = form or (0 if length < 126 else 2 if length < 1 << 16 else 8)
-    seven_bits = {0: length, 2: 126, 8: 127}[form]
-    return bytes((first, masked | seven_bits)) + (length.to_bytes(form, "big") if form else b"")
-
-
-def frame(opcode: int, payload: bytes = b"", *, final: bool = True, reserved: int = 0, form: int = 0) -> bytes:
-    """A frame of a server."""
-    return header(opcode, len(payload), final=final, reserved=reserved, form=form) + payload
-
-
-def masked_frame(opcode: int, payload: bytes) -> bytes:
-    """A frame as only a client may send it, with a key of zeros."""
-    return header(opcode, len(payload), masked=0x80) + bytes(4) + payload
-
-
-def close_frame(code: int, reason: bytes = b"") -> bytes:
-    return frame(CLOSE, code.to_bytes(2, "big") + reason)
 
 
 class Deflater:
@@ -72,6 +52,7 @@ class Deflater:
     ) -> None:
         self._window_bits = window_bits
         self._takeover = takeover
+        self._strategy = strategy
         self._compressor = self._new()
 
     def block(self, piece: bytes) -> bytes:
@@ -86,7 +67,7 @@ class Deflater:
         return compressed
 
     def _new(self) -> zlib._Compress:  # pyright: ignore[reportPrivateUsage]
-        return zlib.compressobj(wbits=-self._window_bits)
+        return zlib.compressobj(wbits=-self._window_bits, strategy=self._strategy)
 
 
 def deflated(payload: bytes) -> bytes:

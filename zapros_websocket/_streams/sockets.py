@@ -30,7 +30,15 @@ from weakref import WeakSet
 import anyio
 import trio
 import zapros
-from anyio import Event, create_task_group, fail_after, getaddrinfo, move_on_after, notify_closing
+from anyio import (
+    Event,
+    create_task_group,
+    fail_after,
+    get_cancelled_exc_class,
+    getaddrinfo,
+    move_on_after,
+    notify_closing,
+)
 from anyio import wait_readable as until_readable
 from anyio import wait_writable as until_writable
 from anyio.abc import ByteStream as AnyioByteStream
@@ -140,26 +148,25 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Wait for up to ``max_bytes`` bytes; none at the end of the stream."""
-        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), fail_after(timeout):
-            if self._inner is None:
-                return await self._receive(max_bytes)
-            try:
-                return await self._inner.receive(max_bytes)
-            except anyio.EndOfStream:
-                return b""
+        with self._closed_when_cancelled():
+            return await self._read(max_bytes, timeout)
 
     async def write_all(self, data: bytes, timeout: float | None = None) -> int:
         """Write all of ``data``; cancelling it leaves it unknown how much was written."""
-        with _mapped(zapros.WriteTimeoutError, zapros.WriteError), fail_after(timeout):
-            await (self._send(data) if self._inner is None else self._inner.send(data))
+        with self._closed_when_cancelled():
+            with _mapped(zapros.WriteTimeoutError, zapros.WriteError), fail_after(timeout):
+                await (self._send(data) if self._inner is None else self._inner.send(data))
         return len(data)
 
     async def close(self) -> None:
         """Close the socket, at once."""
-        with self.mutex:
-            self._close()
+        self._close()
 
     def _close(self) -> None:
+        with self.mutex:
+            self._close_alone()
+
+    def _close_alone(self) -> None:
         if self._socket.fileno() < 0:
             return
         notify_closing(self._socket)
@@ -220,7 +227,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream."""
-        return await (self._receive(READ_SIZE) if self._inner is None else self.read(READ_SIZE))
+        return await (self._receive(READ_SIZE) if self._inner is None else self._read(READ_SIZE, None))
 
     async def pump(self, sink: Sink) -> None:
         """Receive until ``sink`` wants no more. Cancelling it loses nothing."""
@@ -360,6 +367,25 @@ class SocketStream(AsyncBaseNetworkStream):
                 again.cancel()
             if self._socket.fileno() >= 0:
                 loop.remove_reader(self._socket)
+
+    @contextmanager
+    def _closed_when_cancelled(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except get_cancelled_exc_class():
+            # Zapros 0.23 forgets a stream with the response that it belonged to; one of HTTP/2 serves others still.
+            if self.selected_alpn_protocol() != "h2":
+                self._close()
+            raise
+
+    async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
+        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), fail_after(timeout):
+            if self._inner is None:
+                return await self._receive(max_bytes)
+            try:
+                return await self._inner.receive(max_bytes)
+            except anyio.EndOfStream:
+                return b""
 
     async def _receive(self, max_bytes: int) -> bytes:
         self._reads_in_a_row += 1

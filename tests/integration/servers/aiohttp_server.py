@@ -11,6 +11,7 @@ Beside the paths of ``script``:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 
 from aiohttp import WSMsgType, web
@@ -71,7 +72,9 @@ async def talk(request: web.Request) -> web.StreamResponse:
         [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers],
         address or None,
     )
-    await converse(AiohttpConversation(response), request.raw_path, description)
+    # A client may leave at any time, also in the middle of an answer.
+    with contextlib.suppress(ConnectionResetError):
+        await converse(AiohttpConversation(response), request.raw_path, description)
     return response
 
 

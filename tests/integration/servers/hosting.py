@@ -18,6 +18,7 @@ class Arguments:
 
     kind: str
     host: str
+    port: int
     unix: str
     certificate: str
     credentials: str
@@ -27,6 +28,7 @@ class Arguments:
         parser = argparse.ArgumentParser()
         parser.add_argument("--kind", default="")
         parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=0)
         parser.add_argument("--unix", default="")
         parser.add_argument("--certificate", default="")
         parser.add_argument("--credentials", default="")
@@ -40,7 +42,7 @@ class Arguments:
             listener.listen()
             return listener
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, 0), family=family)
+        return socket.create_server((self.host, self.port), family=family)
 
     def tls(self) -> ssl.SSLContext | None:
         if not self.certificate:

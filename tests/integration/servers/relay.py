@@ -8,13 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from .hosting import Arguments, announce
 
-
-async def relay(client: tuple[StreamReader, StreamWriter], server: tuple[StreamReader, StreamWriter]) -> None:
-    """Carry bytes both ways until both have ended."""
-    await asyncio.gather(_carry(client[0], server[1]), _carry(server[0], client[1]))
+Carry = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 
-async def _carry(reader: StreamReader, writer: StreamWriter) -> None:
+async def carry(reader: StreamReader, writer: StreamWriter) -> None:
+    """Carry bytes one way, as they come, and end the other side with this one."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
@@ -23,6 +21,17 @@ async def _carry(reader: StreamReader, writer: StreamWriter) -> None:
         pass  # One side vanished: the other is told by the end of its stream.
     finally:
         writer.close()
+
+
+async def relay(
+    client: tuple[StreamReader, StreamWriter],
+    server: tuple[StreamReader, StreamWriter],
+    *,
+    up: Carry = carry,
+    down: Carry = carry,
+) -> None:
+    """Carry bytes both ways until both have ended."""
+    await asyncio.gather(up(client[0], server[1]), down(server[0], client[1]))
 
 
 def local_port(writer: StreamWriter) -> int:

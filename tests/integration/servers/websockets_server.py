@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from websockets import Request, Response, Subprotocol
@@ -54,7 +55,9 @@ async def handle(connection: ServerConnection) -> None:
     request = connection.request
     assert request is not None
     description = describe(request.path, list(request.headers.raw_items()), connection.remote_address)
-    await converse(WebsocketsConversation(connection), request.path, description)
+    # A client may leave at any time, also in the middle of an answer.
+    with contextlib.suppress(ConnectionClosed):
+        await converse(WebsocketsConversation(connection), request.path, description)
 
 
 async def main() -> None:

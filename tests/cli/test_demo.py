@@ -1,20 +1,18 @@
-"""The command line: its statuses, its transcript, and that the demonstration fails when it should."""
+"""``zapros-ws demo``: its transcript, and that it fails when it should."""
 
 from __future__ import annotations
 
 import re
-import runpy
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from zapros_websocket import aconnect_ws
-from zapros_websocket._cli import (
+from zapros_websocket._cli.command import main
+from zapros_websocket._cli.demo import (
     DemoError,
-    main,
     show,
     show_close_of_the_peer,
     show_handshake,
@@ -59,7 +57,7 @@ def test_the_demo_prints_its_transcript(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_demo_runs_as_a_module_in_a_process_of_its_own() -> None:
     finished = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-m", "zapros_websocket", "demo"],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=100,
@@ -78,45 +76,6 @@ def test_an_error_in_the_demo_goes_to_stderr_and_ends_with_status_1(
     output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("the demo failed: ModuleNotFoundError(")
-
-
-def test_without_a_command_the_module_prints_its_help(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["zapros_websocket"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_module("zapros_websocket", run_name="__main__", alter_sys=True)
-    assert end.value.code == 0
-    assert "demo" in capsys.readouterr().out
-
-
-def test_an_unknown_command_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["dance"])
-    assert end.value.code == 2
-    output, errors = capsys.readouterr()
-    assert output == ""
-    assert "dance" in errors
-
-
-@pytest.mark.parametrize("installed", [True, False])
-def test_the_version_names_what_is_beneath(
-    installed: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version(distribution: str) -> str:
-        if distribution == "wsproto" and not installed:
-            raise metadata.PackageNotFoundError(distribution)
-        return f"1.2.{len(distribution)}"
-
-    monkeypatch.setattr(metadata, "version", version)
-    with pytest.raises(SystemExit) as end:
-        main(["--version"])
-    assert end.value.code == 0
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    wsproto = "1.2.7" if installed else "not installed"
-    assert capsys.readouterr().out.startswith(
-        f"zapros_websocket 1.2.16 (zapros 1.2.6, wsproto {wsproto}, anyio 1.2.5, trio 1.2.4, Python {python}"
-    )
 
 
 def test_long_entries_are_wrapped_beside_their_label(capsys: pytest.CaptureFixture[str]) -> None:

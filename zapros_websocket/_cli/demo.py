@@ -1,4 +1,4 @@
-"""``python -m zapros_websocket``: the command line. ``demo`` shows what the library does, on this machine alone.
+"""``zapros-ws demo``: what the library does, shown on this machine alone.
 
 The demonstration checks what it shows: it fails when something else comes back than should. What a peer wrote is
 printed escaped.
@@ -7,20 +7,16 @@ printed escaped.
 from __future__ import annotations
 
 import json
-import platform
-import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from hashlib import sha256
 from http import HTTPStatus
-from importlib import metadata
 from random import Random
 from textwrap import fill
 from time import perf_counter
 
 import trio
 
-from . import (
+from .. import (
     AsyncWebSocket,
     BinaryMessage,
     CloseCode,
@@ -33,49 +29,13 @@ from . import (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the process, and return its exit status."""
-    parser = ArgumentParser(
-        prog="python -m zapros_websocket",
-        description="A WebSocket client on top of the Zapros HTTP client.",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=versions())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    commands.add_parser("demo", help="start a server on loopback, talk to it, and show what goes on")
-    command: str | None = parser.parse_args(arguments).command
-    if command is None:
-        parser.print_help()
-        return 0
-    try:
-        trio.run(demo)
-    except Exception as error:
-        print(f"the demo failed: {error!r}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def versions() -> str:
-    """The version of this library, and of all that its behaviour depends on."""
-    beneath = ", ".join(f"{name} {version_of(name)}" for name in ("zapros", "wsproto", "anyio", "trio"))
-    return f"zapros_websocket {version_of('zapros-websocket')} ({beneath}, Python {platform.python_version()})"
-
-
-def version_of(distribution: str) -> str:
-    """The installed version of a distribution, in words when there is none."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 class DemoError(Exception):
     """Something else came back than should."""
 
 
 async def demo() -> None:
     """Print a transcript of everything that a connection can do, over a server on loopback."""
-    from .testing import echo_server  # only here: all else works without wsproto
+    from ..testing import echo_server  # only here: all else works without wsproto
 
     with trio.fail_after(60):
         async with echo_server(subprotocols=["v2.demo", "v1.demo"], headers=[("X-Demo", "hello")]) as server:

@@ -4,7 +4,8 @@
         async with aconnect_ws(server.url) as ws:
             ...
 
-It runs in the caller's event loop, on trio or asyncio, and the path of the request says what it does::
+It runs in the caller's event loop, on trio or asyncio; with a plain ``with`` it runs in a thread of its own, for
+synchronous code. The path of the request says what it does::
 
     /  or  /echo            every text and binary message comes back whole
     /count/N                sends the text messages "1" to "N" (N below a million), then closes with 1000
@@ -21,11 +22,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ssl import SSLContext
+from types import TracebackType
 from typing import Final
 from urllib.parse import unquote
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketStream
 from anyio.streams.tls import TLSStream
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
@@ -43,7 +45,8 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import RemoteProtocolError
 
-from ._protocol.messages import CloseCode, may_be_sent
+from .._protocol.messages import CloseCode, may_be_sent
+from ._serving import InThread, Listening
 
 MAX_MESSAGE_SIZE: Final = 16 * 1024 * 1024
 """The longest message that the server takes, in bytes after inflation; a longer one is refused with 1009."""
@@ -89,6 +92,7 @@ class echo_server:
         permessage_deflate: Whether to accept permessage-deflate (RFC 7692).
         headers: Further headers of the 101.
         tls: A server-side context, for wss.
+        port: The TCP port to listen on; 0 takes any that is free.
     """
 
     def __init__(
@@ -98,42 +102,33 @@ class echo_server:
         permessage_deflate: bool = True,
         headers: Iterable[tuple[str, str]] = (),
         tls: SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self._subprotocols = frozenset(subprotocols)
         self._permessage_deflate = permessage_deflate
         self._headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
         self._tls = tls
+        self._port = port
         self._traffic = Traffic()
 
     async def __aenter__(self) -> EchoServer:
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 (no Django here)
-        # One child owns everything and is stopped by its own scope. The group is never cancelled and never handed
-        # an exception of the block, so there is nothing that it could wrap in an exception group.
-        self._scope = anyio.CancelScope(shield=True)
-        self._ended = anyio.Event()
-        self._task_group: TaskGroup = anyio.create_task_group()
-        await self._task_group.__aenter__()
-        self._task_group.start_soon(self._serve, listener)
+        self._listening = Listening(self._converse)
+        port = await self._listening.start(self._port)
         scheme = "ws" if self._tls is None else "wss"
         return EchoServer(f"{scheme}://127.0.0.1:{port}/", port, self._traffic)
 
     async def __aexit__(self, *exception: object) -> None:
-        self._scope.cancel()
-        try:
-            # Needs no deadline: in a cancelled scope no task of the server waits for a client.
-            with anyio.CancelScope(shield=True):
-                await self._ended.wait()
-        finally:
-            await self._task_group.__aexit__(None, None, None)
+        await self._listening.stop()
 
-    async def _serve(self, listener: anyio.abc.Listener[SocketStream]) -> None:
-        try:
-            with self._scope:
-                async with listener:
-                    await listener.serve(self._converse)
-        finally:
-            self._ended.set()
+    def __enter__(self) -> EchoServer:
+        self._thread = InThread(self)
+        server, _ = self._thread.start()
+        return server
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.stop(exc_type, exc, traceback)
 
     async def _converse(self, socket: SocketStream) -> None:
         with suppress(*_CLIENT_GONE):

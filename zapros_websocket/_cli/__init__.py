@@ -1,0 +1,1 @@
+"""``zapros-ws`` and ``python -m zapros_websocket``: the command line."""

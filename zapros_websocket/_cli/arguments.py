@@ -1,0 +1,127 @@
+"""The command line taken apart."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from math import isnan
+from pathlib import Path
+from typing import Final
+
+from .version import versions
+
+COMMANDS: Final = ("bench", "serve", "demo")
+
+_DESCRIPTION: Final = """\
+Talk to a WebSocket server: what you type, or what comes from a pipe, is sent line by line; what comes back is shown.
+
+commands, in the place of the URL:
+  bench URL            measure round trips, and show their percentiles
+  serve                start an echo server on this machine
+  demo                 start a server on loopback, talk to it, and show what goes on
+"""
+
+_EPILOG: Final = """\
+exit status:
+  0  closed in order: by this side, or by the server with 1000
+  1  something else failed
+  2  the arguments or the input cannot be used
+  3  no connection: no such name, refused, TLS failed, no answer in time
+  4  the server refused the handshake
+  5  the server closed with another code than 1000
+  6  the connection was lost, or failed
+  130 after Ctrl-C, 143 after SIGTERM
+"""
+
+
+def talk_parser() -> ArgumentParser:
+    """The parser of ``zapros-ws URL``."""
+    parser = ArgumentParser(
+        prog="zapros-ws", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=versions())
+    _add_target(parser)
+    parser.add_argument("--json", action="store_true", help="show JSON in many lines")
+    parser.add_argument("--ping", type=_seconds, metavar="SECONDS", help="ping so often, and say how long it took")
+    parser.add_argument("--binary", action="store_true", help="send the whole input as one binary message")
+    parser.add_argument("--file", type=Path, action="append", default=[], help="send a file as one binary message")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="when the input from a pipe has ended, close after so long without a message: 1, or inf",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about the connection")
+    return parser
+
+
+def bench_parser() -> ArgumentParser:
+    """The parser of ``zapros-ws bench URL``."""
+    parser = ArgumentParser(
+        prog="zapros-ws bench",
+        description="Measure round trips, one after the other: of pings, or of messages to an echo server.",
+    )
+    _add_target(parser)
+    parser.add_argument("--count", type=_positive, default=1000, metavar="N", help="how many round trips: 1000")
+    parser.add_argument(
+        "--echo", type=int, metavar="BYTES", help="send binary messages of this size to an echo server, not pings"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the result")
+    return parser
+
+
+def serve_parser() -> ArgumentParser:
+    """The parser of ``zapros-ws serve``."""
+    parser = ArgumentParser(prog="zapros-ws serve", description="Start an echo server on 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on: any that is free")
+    return parser
+
+
+def demo_parser() -> ArgumentParser:
+    """The parser of ``zapros-ws demo``."""
+    return ArgumentParser(
+        prog="zapros-ws demo", description="Start a server on loopback, talk to it, and show what goes on."
+    )
+
+
+def _add_target(parser: ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="ws://..., wss://..., http://... or https://...")
+    parser.add_argument(
+        "-H",
+        "--header",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="one more header for the handshake; may be given again",
+    )
+    parser.add_argument(
+        "--subprotocol", action="append", default=[], metavar="NAME", help="offer a subprotocol; may be given again"
+    )
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="Basic auth; without a colon it is a bearer token")
+    parser.add_argument("--deflate", action="store_true", help="offer compression")
+    parser.add_argument("--insecure", action="store_true", help="believe every certificate")
+    parser.add_argument("--proxy", metavar="URL", help="go through a proxy: http://, https://, socks5:// or socks5h://")
+    parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the handshake: 10")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ArgumentTypeError(f"{text!r} has no colon: write 'NAME: VALUE'")
+    return name.strip(), value.strip()
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if isnan(seconds) or seconds < 0:
+        raise ValueError
+    return seconds
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
