@@ -2,7 +2,7 @@
 
 An example is a fenced block of Python:
 
-- one that runs an event loop is a program;
+- one that runs an event loop, or needs none, is a program;
 - one that has ``await`` at the top is run on trio and on asyncio, unless it imports one of them;
 - one that defines tests is given to pytest.
 
@@ -40,7 +40,7 @@ PYTHON: Final = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(\s*^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
-PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio)\.run\(", re.MULTILINE)
+PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE)
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
 FRAMEWORK: Final = re.compile(r"^from (litestar|starlette|fastapi)\b", re.MULTILINE)
 

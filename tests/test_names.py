@@ -8,15 +8,12 @@ import zapros.websocket
 
 import zapros_websocket
 
-# What blocks its thread, and is not here yet.
-SYNC = {"connect_ws", "BaseWebSocket"}
 
-
-def test_every_public_asynchronous_name_of_zapros_websocket_exists_here() -> None:
+def test_every_public_name_of_zapros_websocket_exists_here() -> None:
     names = {
         name
         for name, value in vars(zapros.websocket).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert {"aconnect_ws", "ConnectionClosed", "PerMessageDeflateExtension"} <= names
-    assert [name for name in sorted(names - SYNC) if not hasattr(zapros_websocket, name)] == []
+    assert {"aconnect_ws", "connect_ws", "ConnectionClosed", "PerMessageDeflateExtension"} <= names
+    assert [name for name in sorted(names) if not hasattr(zapros_websocket, name)] == []

@@ -1,8 +1,9 @@
-"""A WebSocket client on top of the Zapros HTTP client: trio, asyncio, and ASGI applications in process."""
+"""A WebSocket client on top of the Zapros HTTP client: trio, asyncio, threads, and ASGI applications in process."""
 
 from typing import TYPE_CHECKING
 
 from ._base import AsyncBaseWebSocket as AsyncBaseWebSocket
+from ._base import BaseWebSocket as BaseWebSocket
 from ._byte_stream import WebSocketByteStream as WebSocketByteStream
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
@@ -32,8 +33,12 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connection import AsyncWebSocket as AsyncWebSocket
     from ._reconnecting import Attempt as Attempt
     from ._reconnecting import reconnecting as reconnecting
+    from ._sync import WebSocket as WebSocket
+    from ._sync import connect_ws as connect_ws
 else:
     from ._without_wsproto import AsyncWebSocket as AsyncWebSocket
+    from ._without_wsproto import WebSocket as WebSocket
     from ._without_wsproto import aconnect_ws as aconnect_ws
+    from ._without_wsproto import connect_ws as connect_ws
     from ._without_wsproto import open_ws as open_ws
     from ._without_wsproto import reconnecting as reconnecting

@@ -18,11 +18,13 @@ from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestCon
 
 from ._connection import AsyncWebSocket
 from ._frame_log import session as new_session
+from ._inbox import Inbox
 from ._link import SHORT, Link
 from ._opening import Opened, Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
 from ._streams.sockets import SocketTransport
+from ._turn import Turn
 
 if TYPE_CHECKING:
     import trio
@@ -124,7 +126,7 @@ class aconnect_ws:
         try:
             await self._link.run(shield=True)
         except BaseException as bug:
-            self._bug = _bare(bug)
+            self._bug = bare(bug)
             self._tasks.cancel_scope.cancel()
 
 
@@ -174,18 +176,24 @@ def _checked(client: AsyncClient | None) -> AsyncClient | None:
 
 async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:
     if client is not None:
-        opened = await opening.through(client, options.open_timeout)
-    else:
-        opened = await _open_by_itself(opening, options)
+        return connected(await opening.through(client, options.open_timeout), options)
+    return connected(await open_by_itself(opening, options), options)
+
+
+def connected(
+    opened: Opened, options: Options, *, inbox: Inbox | None = None, turn: Turn | None = None
+) -> tuple[Link, AsyncWebSocket]:
+    """The connection that a handshake has led to; its link is to be run."""
     agreed = opened.agreement.permessage_deflate
     deflate = None if agreed is None else Deflate(agreed)
     session = new_session(max_message_size=options.max_message_size, deflate=deflate)
-    link = Link(opened.stream, session, options)
+    link = Link(opened.stream, session, options, inbox=inbox, turn=turn)
     link.feed(opened.trailing_data)
     return link, AsyncWebSocket(link, agreement=opened.agreement, response=opened.response)
 
 
-async def _open_by_itself(opening: Opening, options: Options) -> Opened:
+async def open_by_itself(opening: Opening, options: Options) -> Opened:
+    """A handshake through a client that is made for it."""
     transport = SocketTransport()
     client = AsyncClient(handler=AsyncStdNetworkHandler(transport=transport))
     kept: object = None
@@ -199,7 +207,8 @@ async def _open_by_itself(opening: Opening, options: Options) -> Opened:
             await client.aclose()
 
 
-def _bare(error: BaseException) -> BaseException:
+def bare(error: BaseException) -> BaseException:
+    """The one exception in a group of one, or in a group in it."""
     # Looked at by its attribute, because Python 3.10 has no exception groups of its own.
     inner: Sequence[BaseException] = getattr(error, "exceptions", ())
-    return _bare(inner[0]) if len(inner) == 1 else error
+    return bare(inner[0]) if len(inner) == 1 else error

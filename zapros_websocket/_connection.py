@@ -45,7 +45,6 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._send_now = link.writer.send_now
         self._agreement = agreement
         self._response = response
-        self._owes_close_message = True
         self._byte_stream: WebSocketByteStream | None = None
 
     @property
@@ -147,10 +146,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             message = inbox.pop()
             if message is not None:
                 return message
-            if self._session.received is not None and self._owes_close_message:
-                self._owes_close_message = False
-                return self._session.received
-            raise self._link.closed_error()
+            return self._link.last_message()
 
     def __aiter__(self) -> Self:
         """Iterate over the text and binary messages, until the peer closes or this side has closed.
@@ -166,7 +162,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             try:
                 message = await self.recv()
             except ConnectionClosed:
-                if self._session.received is not None or self._link.is_closed_here:
+                if self._link.is_over_in_order:
                     raise StopAsyncIteration from None
                 raise
             if isinstance(message, (TextMessage, BinaryMessage)):
@@ -191,7 +187,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             self._inbox.pop()
             if message is None:
                 # The peer's close has come out now, as an error.
-                self._owes_close_message = False
+                self._link.owes_close_message = False
                 raise self._link.closed_error()
 
     async def ping(self) -> float:
@@ -236,11 +232,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ValueError: the code may not be sent (allowed: 1000-1003, 1007-1014, 3000-4999), or the reason is over 123
                 bytes of UTF-8.
         """
-        message = close_message(code, reason)
-        if self._session.received is None:
-            # What the peer answers to this is no news to anyone.
-            self._owes_close_message = False
-        await self._link.close(message)
+        await self._link.close(close_message(code, reason))
 
     def as_stream(self) -> WebSocketByteStream:
         """The binary messages as a stream of bytes: an ``anyio.abc.ByteStream`` and a ``trio.abc.Stream``.
@@ -256,7 +248,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
     def _seen_close(self) -> ConnectionClosed | None:
         """The peer's close, when it came before one of ours and the user has seen it: in iteration, or as a message."""
-        if self._session.received is None or self._owes_close_message or self._link.is_closed_here:
+        if self._session.received is None or self._link.owes_close_message or self._link.is_closed_here:
             return None
         return self._link.closed_error()
 

@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 from anyio import Event, move_on_after
 
 from ._protocol.messages import BinaryMessage, Message, TextMessage
-from ._waiting import NewWaiter, Waiter
+from ._waiting import NewWaiter, Place
 
 MAX_MESSAGES: Final = 1024
 MAX_BYTES: Final = 1024 * 1024
@@ -53,7 +53,7 @@ class Inbox:
         self._control: deque[tuple[int, Message]] = deque()
         self._put = 0
         self._new_waiter = new_waiter
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[Place] = deque()
         self._ended = False
         self._room: Event | None = None
         self._lifted = False

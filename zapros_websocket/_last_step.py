@@ -13,15 +13,21 @@ What Zapros 0.23 does to it on the way, and what is done here about that:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
+from typing import TypeVar, cast
 
 from zapros import (
     URL,
     AsyncBaseHandler,
     AsyncBaseMiddleware,
     AsyncClient,
+    BaseHandler,
+    BaseMiddleware,
+    Client,
     CookieMiddleware,
     Headers,
+    ProxyMiddleware,
     RedirectMiddleware,
     Request,
     Response,
@@ -35,10 +41,24 @@ SECURE = {"ws:": False, "http:": False, "wss:": True, "https:": True}
 """The schemes of a WebSocket URL, and whether they stand for TLS."""
 
 
-class LastStep(AsyncBaseMiddleware):
+# Those of Zapros share what they know with a copy.
+_COPYABLE = (CookieMiddleware, ProxyMiddleware, RedirectMiddleware, RetryMiddleware)
+
+_Handler = TypeVar("_Handler", AsyncBaseHandler, BaseHandler)
+
+
+class _Step(AsyncBaseMiddleware, BaseMiddleware):
+    """A middleware for both kinds of client. Like those of Zapros it has the same handler under both names."""
+
+    def stand_before(self, handler: AsyncBaseHandler | BaseHandler) -> None:
+        self.async_next = cast("AsyncBaseHandler", handler)
+        self.next = cast("BaseHandler", handler)
+
+
+class LastStep(_Step):
     """The handler that is put in front of those of the client, for one handshake."""
 
-    def __init__(self, offer: Offer, url: URL, client: AsyncClient, headers: Headers) -> None:
+    def __init__(self, offer: Offer, url: URL, client: AsyncClient | Client, headers: Headers) -> None:
         self._headers = [*headers.list(), *offer.headers()]
         self._is_secure = SECURE[url.protocol]
         given = url.search.removeprefix("?")
@@ -47,19 +67,27 @@ class LastStep(AsyncBaseMiddleware):
         kept = [pair for pair in defaults if pair.partition("=")[0] not in named]
         self._search = "&".join([*kept, given] if given else kept)
 
-    def in_front_of(self, handler: AsyncBaseHandler) -> AsyncBaseHandler:
-        """The handler that does this before ``handler``."""
-        self.async_next = _with_each_hop(handler, self._is_secure)
+    def in_front_of(self, handler: _Handler, network: Callable[[_Handler], _Handler] | None = None) -> LastStep:
+        """The handler that does this before ``handler``, with what ``network`` makes of the last of them."""
+        self.stand_before(_guarded(handler, self._is_secure, network))
         return self
 
     async def ahandle(self, request: Request) -> Response:
         """Send the request on."""
+        self._finish(request)
+        return await self.async_next.ahandle(request)
+
+    def handle(self, request: Request) -> Response:
+        """Send the request on."""
+        self._finish(request)
+        return self.next.handle(request)
+
+    def _finish(self, request: Request) -> None:
         request.url.search = self._search
         for name, value in self._headers:
             request.headers[name] = value
         check_headers(request.headers.list())
         _prepare(request)
-        return await self.async_next.ahandle(request)
 
 
 class _HeadersForTheServer(Headers):
@@ -93,30 +121,40 @@ def _prepare(request: Request) -> None:
     request.url = _WithoutBrackets(request.url.to_string())
 
 
-class _EachHop(AsyncBaseMiddleware):
+class _EachHop(_Step):
     """Stands behind the redirects: each request that they make is prepared like the first, and stays encrypted."""
 
-    def __init__(self, handler: AsyncBaseHandler, is_secure: bool) -> None:
-        self.async_next = handler
+    def __init__(self, is_secure: bool) -> None:
         self._is_secure = is_secure
 
     async def ahandle(self, request: Request) -> Response:
         """Send the request on, or refuse to."""
+        self._check(request)
+        return await self.async_next.ahandle(request)
+
+    def handle(self, request: Request) -> Response:
+        """Send the request on, or refuse to."""
+        self._check(request)
+        return self.next.handle(request)
+
+    def _check(self, request: Request) -> None:
         if self._is_secure and not SECURE.get(request.url.protocol, False):
             raise HandshakeError(f"a redirect led from wss:// to {request.url.protocol}//, which is not encrypted")
         _prepare(request)
-        return await self.async_next.ahandle(request)
 
 
-def _with_each_hop(handler: AsyncBaseHandler, is_secure: bool) -> AsyncBaseHandler:
-    # The middlewares of Zapros share what they know with a copy; of others nobody can tell, so they are left alone,
-    # and the answer is looked at when it comes.
-    if type(handler) not in (CookieMiddleware, RedirectMiddleware, RetryMiddleware):
-        return handler
-    guarded = copy(handler)
-    assert isinstance(handler, AsyncBaseMiddleware)
-    assert isinstance(guarded, AsyncBaseMiddleware)
-    inner = handler.async_next
-    is_redirect = isinstance(handler, RedirectMiddleware)
-    guarded.async_next = _EachHop(inner, is_secure) if is_redirect else _with_each_hop(inner, is_secure)
-    return guarded
+def _guarded(handler: _Handler, is_secure: bool, network: Callable[[_Handler], _Handler] | None) -> _Handler:
+    # Of middlewares that are not Zapros's own nobody can tell what a copy would be, so they are left alone, with all
+    # behind them, and the answer is looked at when it comes.
+    if type(handler) not in _COPYABLE:
+        return handler if network is None else network(handler)
+    copied = copy(handler)
+    assert isinstance(copied, _COPYABLE)
+    following: tuple[object, object] = copied.async_next, copied.next
+    inner: object = _guarded(cast("_Handler", following[not isinstance(handler, AsyncBaseHandler)]), is_secure, network)
+    if isinstance(handler, RedirectMiddleware):
+        each_hop = _EachHop(is_secure)
+        each_hop.stand_before(cast("BaseHandler", inner))
+        inner = each_hop
+    _Step.stand_before(cast("_Step", copied), cast("BaseHandler", inner))
+    return copied

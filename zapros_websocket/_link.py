@@ -54,18 +54,27 @@ SHORT: Final = 0.5
 class Link:
     """A session on a stream, kept alive by ``run``; the calls of the user stand on its parts."""
 
-    def __init__(self, stream: ByteStream, session: Session, options: Options) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        session: Session,
+        options: Options,
+        *,
+        inbox: Inbox | None = None,
+        turn: Turn | None = None,
+    ) -> None:
         self.stream = stream
         self.session = session
         new_waiter = new_waiter_here()
-        self.inbox = Inbox(new_waiter)
+        self.inbox = inbox or Inbox(new_waiter)
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
         self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()))
         self.pace = pace_here()
-        turn = Turn(new_waiter)
+        turn = turn or Turn(new_waiter)
         self.writer = Writer(stream, session, self.pace, turn, broken=self._write_broken, failed=self._write_failed)
         self.closed = Event()
         self.is_closed_here = False
+        self.owes_close_message = True
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
         self.heard_at = self._clock()
         self._options = options
@@ -206,6 +215,16 @@ class Link:
         if error is not None:
             await self._raise_when_reading_is_over(error)
 
+    async def finish(self, rest: memoryview) -> None:
+        """Write the rest of a frame that was begun in the turn to write.
+
+        Raises:
+            ConnectionClosed: the write did not succeed.
+        """
+        error = await self.writer.finish(rest)
+        if error is not None:
+            await self._raise_when_reading_is_over(error)
+
     async def write_close(self, message: CloseMessage) -> None:
         """Start the closing handshake, and wait until the close frame was written.
 
@@ -265,18 +284,24 @@ class Link:
 
     # Closing
 
-    def start_close(self, message: CloseMessage) -> None:
+    def start_close(self, message: CloseMessage, by: float | None = None) -> None:
         """Start the closing handshake, unless the connection is closing already."""
         if self.session.state is State.OPEN:
             self.is_closed_here = True
             self.session.close(message)
-            self._close_by = current_time() + self._options.close_timeout
+            self._close_by = current_time() + self._options.close_timeout if by is None else by
             self._reading.deadline = min(self._reading.deadline, self._close_by)
             self._flush_soon()
 
-    async def close(self, message: CloseMessage) -> None:
-        """Close, and wait until the stream is closed. Cancelling it leaves the rest to the background."""
-        self.start_close(message)
+    async def close(self, message: CloseMessage, by: float | None = None) -> None:
+        """Close, and wait until the stream is closed; ``by`` takes the place of ``close_timeout``.
+
+        Cancelling it leaves the rest to the background.
+        """
+        if self.session.received is None:
+            # What the peer answers to this is no news to anyone.
+            self.owes_close_message = False
+        self.start_close(message, by)
         # The peer's close may stand behind messages that nobody will ask for.
         self.inbox.lift()
         await self.closed.wait()
@@ -327,6 +352,8 @@ class Link:
             # The stream of a caller can fail to close: that is not news for whoever closes the connection.
             self._cause = self._cause or error
         finally:
+            # Who writes to a stream that does not notice its end must not wait for it.
+            self.writer.stop()
             self.closed.set()
 
     def _say_reading_is_over(self) -> None:
@@ -337,6 +364,18 @@ class Link:
     @property
     def _is_lost(self) -> bool:
         return self.session.failure is not None and self.session.failure.code == CloseCode.ABNORMAL
+
+    @property
+    def is_over_in_order(self) -> bool:
+        """Whether iteration ends without an error, once all is received."""
+        return self.session.received is not None or self.is_closed_here
+
+    def last_message(self) -> CloseMessage:
+        """What ``recv`` returns at the end: the peer's close, once; or raise ConnectionClosed."""
+        if self.session.received is not None and self.owes_close_message:
+            self.owes_close_message = False
+            return self.session.received
+        raise self.closed_error()
 
     def raise_unless_open(self) -> None:
         """Raise ConnectionClosed when nothing more may be sent."""

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
+from threading import Lock
 
 from ._waiting import NewWaiter, Waiter
 
@@ -26,8 +27,7 @@ class Turn:
 
         Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
         """
-        if not self.is_taken:
-            self.is_taken = True
+        if self._take_at_once():
             return
         given = self._new_waiter()
         if first:
@@ -49,3 +49,25 @@ class Turn:
             self._waiting.popleft().wake()
         else:
             self.is_taken = False
+
+    def _take_at_once(self) -> bool:
+        if self.is_taken:
+            return False
+        self.is_taken = True
+        return True
+
+
+class SharedTurn(Turn):
+    """A turn that a thread beside the event loop may take as well: by holding ``mutex`` while it is not taken.
+
+    Threads hold the mutex for as long as it takes to write without waiting. One that could not write everything leaves
+    the turn taken, and a task to the event loop that gives it back.
+    """
+
+    def __init__(self, new_waiter: NewWaiter, mutex: Lock) -> None:
+        super().__init__(new_waiter)
+        self.mutex = mutex
+
+    def _take_at_once(self) -> bool:
+        with self.mutex:
+            return super()._take_at_once()

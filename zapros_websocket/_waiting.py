@@ -13,14 +13,18 @@ from typing import Protocol, TypeAlias
 import trio
 
 
-class Waiter(Protocol):
+class Place(Protocol):
+    """The place in a queue of one who waits."""
+
+    def wake(self) -> None:
+        """Let the wait end; more than once has no effect."""
+
+
+class Waiter(Place, Protocol):
     """A single wait of a single task."""
 
     async def wait(self) -> None:
         """Wait for ``wake``; in the same step in which the waiter is made. Cancelling it has no effect on others."""
-
-    def wake(self) -> None:
-        """Let ``wait`` return; more than once has no effect."""
 
 
 NewWaiter: TypeAlias = Callable[[], Waiter]

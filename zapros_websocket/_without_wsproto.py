@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ._base import AsyncBaseWebSocket as AsyncWebSocket
+from ._base import BaseWebSocket as WebSocket
 
-__all__ = ["AsyncWebSocket", "aconnect_ws", "open_ws", "reconnecting"]
+__all__ = ["AsyncWebSocket", "WebSocket", "aconnect_ws", "connect_ws", "open_ws", "reconnecting"]
 
 
 def aconnect_ws(*args: object, **options: object) -> NoReturn:
@@ -15,6 +16,11 @@ def aconnect_ws(*args: object, **options: object) -> NoReturn:
 
 
 async def open_ws(*args: object, **options: object) -> NoReturn:
+    """Raise RuntimeError, which says what to install."""
+    aconnect_ws()
+
+
+def connect_ws(*args: object, **options: object) -> NoReturn:
     """Raise RuntimeError, which says what to install."""
     aconnect_ws()
 

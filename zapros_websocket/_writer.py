@@ -57,7 +57,7 @@ class Writer:
         self._failed = failed
         self._turn = turn
         self._writing: CancelScope | None = None
-        # What ``send_now`` has begun, and how that failed.
+        # What was begun without waiting, and how that failed.
         self._rest: memoryview | None = None
         self._error: Exception | None = None
 
@@ -91,6 +91,17 @@ class Writer:
         await self._turn.take(first=first)
         try:
             return await self._write(encode)
+        finally:
+            self._turn.give_back()
+
+    async def finish(self, rest: memoryview) -> Exception | None:
+        """Write the rest of a frame that was begun in the turn to write, and give that turn back.
+
+        Return what kept it from being written. Cancelling it breaks the connection.
+        """
+        self._rest = rest
+        try:
+            return await self._write(bytes)
         finally:
             self._turn.give_back()
 

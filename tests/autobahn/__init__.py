@@ -1,1 +1,1 @@
-"""The Autobahn test suite, run against ``aconnect_ws``: ``python -m tests.autobahn --help``."""
+"""The Autobahn test suite, run against ``aconnect_ws`` and ``connect_ws``: ``python -m tests.autobahn --help``."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from .cases import EVERYTHING, QUICK, Case
-from .client import Backend, agent_of, list_cases, run_case, write_reports
+from .client import BACKENDS, Backend, agent_of, list_cases, run_case, write_reports
 from .environment import SUITE, VARIABLE, EnvironmentFailure, find_python27, install_wstest, installed_wstest
 from .results import judge, read_report
 from .server import FuzzingServer, ServerFailure
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _exit)
     patterns: Sequence[str] = QUICK if options.quick else options.cases.split()
-    backends: tuple[Backend, ...] = ("trio", "asyncio") if options.backend == "both" else (options.backend,)
+    backends: tuple[Backend, ...] = BACKENDS if options.backend == "all" else (options.backend,)
     report: Path = options.report
     try:
         wstest = _wstest(options.environment)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.autobahn", description="Run the Autobahn suite.")
-    parser.add_argument("--backend", choices=("trio", "asyncio", "both"), default="both")
+    parser.add_argument("--backend", choices=(*BACKENDS, "all"), default="all")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--cases", default=" ".join(EVERYTHING), metavar='"1.* 2.*"', help="the cases to run (default: all 517)"
@@ -86,7 +86,7 @@ def _wstest(environment: Path) -> Path | None:
 
 def _run(url: str, report: Path, backends: Sequence[Backend]) -> int:
     try:
-        cases = list_cases(url, backends[0])
+        cases = list_cases(url)
     except Exception as error:
         raise ServerFailure(f"the server does not list its cases (does the suite have them all?): {error!r}") from error
     if not cases:

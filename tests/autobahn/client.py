@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import signal
 from types import FrameType
-from typing import Literal
+from typing import Final, Literal, TypedDict
 
 import anyio
 
-from zapros_websocket import ConnectionClosed, PerMessageDeflateExtension, TextMessage, aconnect_ws
+from zapros_websocket import ConnectionClosed, PerMessageDeflateExtension, TextMessage, aconnect_ws, connect_ws
 
 from .cases import Case
 
-Backend = Literal["trio", "asyncio"]
+Backend = Literal["trio", "asyncio", "sync"]
+"""Where the client runs: on an event loop, or in plain threads."""
+
+BACKENDS: Final[tuple[Backend, ...]] = ("trio", "asyncio", "sync")
 
 # 9.1.6 and 9.2.6 send a message of 16 MiB.
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
@@ -31,9 +34,9 @@ def agent_of(backend: Backend) -> str:
     return f"zapros_websocket-{backend}"
 
 
-def list_cases(url: str, backend: Backend) -> list[Case]:
+def list_cases(url: str) -> list[Case]:
     """The cases that the server has selected, in its order."""
-    return anyio.run(_list_cases, url, backend=backend)
+    return anyio.run(_list_cases, url, backend="trio")
 
 
 async def _list_cases(url: str) -> list[Case]:
@@ -63,6 +66,8 @@ def run_case(url: str, case: Case, backend: Backend) -> str | None:
     previous = signal.signal(signal.SIGALRM, _raise_stuck)
     signal.setitimer(signal.ITIMER_REAL, case.deadline + GRACE_SECONDS)
     try:
+        if backend == "sync":
+            return _run_case_in_this_thread(address, case)
         return anyio.run(_run_case, address, case, backend=backend)
     except (Exception, Stuck) as error:
         return f"the event loop ended with {error!r}"
@@ -73,6 +78,22 @@ def run_case(url: str, case: Case, backend: Backend) -> str | None:
 
 def _raise_stuck(number: int, frame: FrameType | None) -> None:
     raise Stuck
+
+
+def _run_case_in_this_thread(address: str, case: Case) -> str | None:
+    signal.setitimer(signal.ITIMER_REAL, case.deadline)
+    options = _options(case.offer)
+    try:
+        with connect_ws(address, **options) as ws:
+            for message in ws:
+                ws.send(message)
+    except ConnectionClosed:
+        pass
+    except Stuck:
+        return f"stuck after {case.deadline:g} seconds"
+    except Exception as error:
+        return f"the client raised {error!r}"
+    return None
 
 
 async def _run_case(address: str, case: Case) -> str | None:
@@ -87,20 +108,24 @@ async def _run_case(address: str, case: Case) -> str | None:
 
 
 async def _echo(address: str, offer: bool | PerMessageDeflateExtension) -> None:
-    connection = aconnect_ws(
-        address,
-        permessage_deflate=offer,
-        max_message_size=MAX_MESSAGE_SIZE,
-        ping_interval=None,
-    )
-    async with connection as ws:
+    async with aconnect_ws(address, **_options(offer)) as ws:
         async for message in ws:
             await ws.send(message)
 
 
+class _Options(TypedDict):
+    permessage_deflate: bool | PerMessageDeflateExtension
+    max_message_size: int
+    ping_interval: float | None
+
+
+def _options(offer: bool | PerMessageDeflateExtension) -> _Options:
+    return {"permessage_deflate": offer, "max_message_size": MAX_MESSAGE_SIZE, "ping_interval": None}
+
+
 def write_reports(url: str, backend: Backend) -> None:
     """Let the server write its reports, about every agent that it has seen."""
-    anyio.run(_write_reports, f"{url}/updateReports?agent={agent_of(backend)}", backend=backend)
+    anyio.run(_write_reports, f"{url}/updateReports?agent={agent_of(backend)}", backend="trio")
 
 
 async def _write_reports(url: str) -> None:

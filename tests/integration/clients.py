@@ -143,6 +143,13 @@ class Description:
     headers: list[tuple[str, str]]
     client_port: int | None
 
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        """What ``/describe`` sends first."""
+        facts = json.loads(text)
+        client_port = facts["client"][1] if facts["client"] else None
+        return cls(facts["target"], [(name, value) for name, value in facts["headers"]], client_port)
+
     def header(self, name: str) -> str | None:
         """The value of that header, None when it is absent; there must not be two."""
         values = [value for other, value in self.headers if other == name.lower()]
@@ -154,6 +161,4 @@ async def described(ws: AsyncBaseWebSocket) -> Description:
     """What ``/describe`` sends first."""
     message = await ws.recv()
     assert isinstance(message, TextMessage)
-    facts = json.loads(message.data)
-    client_port = facts["client"][1] if facts["client"] else None
-    return Description(facts["target"], [(name, value) for name, value in facts["headers"]], client_port)
+    return Description.from_json(message.data)

@@ -66,7 +66,10 @@ class EagerStream(ByteStream, Protocol):
 
     @property
     def sender(self) -> Callable[[bytes], int] | None:
-        """What writes some bytes at once, or raises BlockingIOError with none written; None where that is not known."""
+        """What writes some bytes at once, or raises BlockingIOError with none written; None where that is not known.
+
+        It may be called while another thread receives.
+        """
         ...
 
     def is_writable(self) -> bool:

@@ -18,12 +18,12 @@ import os
 import selectors
 import socket
 import ssl
-import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import cache
 from itertools import zip_longest
+from threading import Lock, local
 from typing import ClassVar, Final, Literal, TypeVar, cast
 from weakref import WeakSet
 
@@ -131,7 +131,10 @@ class SocketStream(AsyncBaseNetworkStream):
 
     carries_control: ClassVar[bool] = True
 
-    def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
+        # Held while the socket is closed, and by a thread that writes with ``sender``: a descriptor that is closed in
+        # between could be another socket already.
+        self.mutex = Lock()
         self._socket = sock
         self._ssl_context = ssl_context
         # TLS inside the TLS of a proxy stands on this stream, and in its place.
@@ -160,6 +163,10 @@ class SocketStream(AsyncBaseNetworkStream):
         self._close()
 
     def _close(self) -> None:
+        with self.mutex:
+            self._close_alone()
+
+    def _close_alone(self) -> None:
         if self._socket.fileno() < 0:
             return
         notify_closing(self._socket)
@@ -175,17 +182,18 @@ class SocketStream(AsyncBaseNetworkStream):
     async def start_tls(self, *, server_hostname: str | None = None) -> AsyncBaseNetworkStream:
         """Begin TLS on the stream, or TLS inside its TLS; a failure closes it."""
         hostname = None if server_hostname is None else server_hostname.strip("[]")
+        context = self._ssl_context or _default_context()
         try:
             with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
                 if isinstance(self._socket, ssl.SSLSocket):
                     self._inner = await TLSStream.wrap(
                         Underneath(self._receive, self._send, self.close),
                         hostname=hostname,
-                        ssl_context=self._ssl_context,
+                        ssl_context=context,
                         standard_compatible=False,
                     )
                 else:
-                    self._socket = tls = self._ssl_context.wrap_socket(
+                    self._socket = tls = context.wrap_socket(
                         self._socket, server_hostname=hostname, do_handshake_on_connect=False
                     )
                     await self._when_ready(tls.do_handshake)
@@ -193,6 +201,11 @@ class SocketStream(AsyncBaseNetworkStream):
             await self.close()
             raise
         return self
+
+    def stand_inside(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        """Go on in TLS that somebody else has begun on the stream."""
+        underneath = Underneath(self._receive, self._send, self.close)
+        self._inner = TLSStream(underneath, False, _ssl_object=tls, _read_bio=incoming, _write_bio=outgoing)
 
     def selected_alpn_protocol(self) -> Alpn | None:
         """The protocol that the server chose in the TLS handshake, or None."""
@@ -234,7 +247,10 @@ class SocketStream(AsyncBaseNetworkStream):
 
     @property
     def sender(self) -> Callable[[bytes], int] | None:
-        """``send`` of a plain socket; what TLS does not write it has encrypted all the same."""
+        """``send`` of a plain socket; what TLS does not write it has encrypted all the same.
+
+        A thread beside the event loop holds ``mutex`` while it calls it.
+        """
         return None if self._inner is not None or isinstance(self._socket, ssl.SSLSocket) else self._socket.send
 
     def is_writable(self) -> bool:
@@ -510,7 +526,7 @@ def _buffer_here() -> memoryview:
     return buffer
 
 
-_buffers: Final = threading.local()
+_buffers: Final = local()
 
 
 @cache

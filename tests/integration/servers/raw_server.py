@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 from .hosting import Arguments, announce, write_line
@@ -141,6 +142,14 @@ def gzip_bomb(shake: Handshake) -> None:
     )
 
 
+def slow_headers(shake: Handshake) -> None:
+    """Each byte comes in time, and the answer never."""
+    shake.connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
+    while True:
+        shake.connection.sendall(b"X")
+        time.sleep(0.05)
+
+
 def garbage(shake: Handshake) -> None:
     shake.answer_and_wait(b"SSH-2.0-OpenSSH_9.9")
 
@@ -179,6 +188,7 @@ ANSWERS: dict[str, Callable[[Handshake], None]] = {
     "/garbage": garbage,
     "/hang-up": lambda shake: None,
     "/half-an-answer": lambda shake: shake.connection.sendall(b"HTTP/1.1 101 Swi"),
+    "/slow-headers": slow_headers,
     "/silence": Handshake.wait_until_the_client_leaves,
 }
 

@@ -1,0 +1,187 @@
+"""SPEC "Sync": the ends that a test in one process can bring about: forks, bugs, and what is collected."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import anyio
+import pytest
+import zapros
+from anyio.abc import TaskGroup
+from anyio.from_thread import start_blocking_portal
+from wsproto.events import CloseConnection
+
+from zapros_websocket import _portal, connect_ws
+from zapros_websocket._blocking import Deadline
+from zapros_websocket._host import Call, Host
+from zapros_websocket._inbox_of_threads import InboxOfThreads
+from zapros_websocket._link import Link
+from zapros_websocket._portal import Process, process, shared_portal
+from zapros_websocket._protocol.messages import Message, PingMessage, TextMessage
+from zapros_websocket._streams.threads import BlockingStream
+from zapros_websocket._waiting import AsyncioWaiter
+
+from .peers import PairServer
+
+
+def test_what_was_opened_before_a_fork_is_refused(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "forks", process.forks + 1)
+            for call in (ws.recv, ws.close, ws.ping, lambda: ws.send("x"), lambda: ws.part(None)):
+                with pytest.raises(RuntimeError, match="forked"):
+                    call()
+            # What the block raises goes before it.
+            ws.part(ValueError())
+
+
+def test_a_forked_process_begins_anew() -> None:
+    forked = Process()
+    portal = forked.shared.portal()
+    assert forked.shared.portal() is portal
+    forked.shared.end()
+    forked.after_fork()
+    assert forked.forks == 1
+    assert forked.shared.portal() is not portal
+    forked.shared.end()
+    forked.shared.end()
+    assert list(forked.ways) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_event_loop_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_portal, "BACKEND", "none of that name")
+    shared = Process().shared
+    with pytest.raises(RuntimeError, match="does not start"):
+        shared.portal()
+    # What it ended with is told when it has ended: here, and not in another test.
+    thread = shared._thread  # pyright: ignore[reportPrivateUsage]
+    assert thread is not None
+    thread.join()
+
+
+def test_a_connection_that_is_collected_warns(server: PairServer) -> None:
+    ws = connect_ws("ws://test/", client=server.client).__enter__()
+    connections = [ws]
+    del ws
+    # On PyPy this alone would not collect it.
+    with pytest.warns(ResourceWarning, match="unclosed <WebSocket open>"):
+        connections.clear()
+    assert server.peer.receive() == CloseConnection(1000, "")
+
+
+def test_a_bug_in_the_background_comes_out_bare(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: Link) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Link, "_finish", broken)
+    with pytest.raises(ZeroDivisionError):
+        with connect_ws("ws://test/", client=server.client):
+            pass
+
+
+def test_what_was_given_up_before_it_began_does_not_begin() -> None:
+    async def live(tasks: TaskGroup, ready: object) -> None:
+        """Would go on for ever, if it were not cancelled."""
+
+    host = Host(shared_portal())
+    host.abandon()
+    with pytest.raises(RuntimeError, match="stopped"):
+        host.open(live)
+
+
+def test_a_portal_that_has_ended_closes_what_the_handshake_opened(server: PairServer) -> None:
+    with start_blocking_portal() as portal:
+        with connect_ws("ws://test/", client=server.client, portal=portal, close_timeout=0):
+            pass
+    with pytest.raises(RuntimeError):
+        connect_ws("ws://test/", client=server.client, portal=portal, open_timeout=None).__enter__()
+    assert server.peer.receive() is None
+
+
+def test_a_deadline_leaves_streams_without_a_socket_to_their_own_timeouts() -> None:
+    deadline = Deadline(shared_portal())
+
+    class Foreign(zapros.BaseNetworkStream):
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            raise NotImplementedError
+
+        def write_all(self, data: bytes, timeout: float | None = None) -> int:
+            raise NotImplementedError
+
+        def close(self) -> None:
+            raise NotImplementedError
+
+    deadline.streams.append(Foreign())
+    anyio.run(deadline.wait, 0)
+    assert deadline.is_over
+
+
+def test_a_call_that_is_cancelled_before_it_begins_does_not_begin() -> None:
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+
+    call = Call(begin)
+    call.cancel()
+    anyio.run(call.run)
+    assert call.answer.result() is False
+    assert begun == []
+
+
+def test_an_interrupt_behind_the_taking_puts_the_message_back() -> None:
+    class Interrupted(InboxOfThreads):
+        interrupts = 1
+
+        def _make_room(self) -> None:
+            self.interrupts -= 1
+            if not self.interrupts:
+                raise KeyboardInterrupt
+
+    inbox = Interrupted(AsyncioWaiter, lambda function: None)
+    inbox.put([TextMessage("1"), TextMessage("2")])
+    with pytest.raises(KeyboardInterrupt):
+        inbox.take(None)
+    assert [inbox.take(None), inbox.take(None)] == [TextMessage("1"), TextMessage("2")]
+
+
+def test_control_messages_keep_their_place_among_those_that_cross() -> None:
+    inbox = InboxOfThreads(AsyncioWaiter, lambda function: None)
+    first: list[Message] = [TextMessage("1"), PingMessage(b"2"), PingMessage(b"3"), TextMessage("4"), TextMessage("5")]
+    second: list[Message] = [PingMessage(b"6"), TextMessage("7"), PingMessage(b"8")]
+    inbox.put(first)
+    taken = [inbox.take(0), inbox.take(0)]
+    inbox.put(second)
+    taken += [inbox.take(0) for _ in range(6)]
+    assert taken == [*first, *second]
+    with pytest.raises(TimeoutError):
+        inbox.take(0)
+    inbox.end()
+    assert inbox.take(None) is None
+
+
+@pytest.mark.parametrize("state", [object(), "unknown"])
+def test_tls_that_zapros_keeps_otherwise_is_left_to_its_own_methods(state: object) -> None:
+    class Later(zapros.SyncStream):
+        """A stream of Zapros as it may be one day, whose socket is not what it seems."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            super().__init__(sock, upgrade_ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+            self._hidden = sock
+            self._tls_state = state  # type: ignore[assignment]
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return self._hidden.recv(max_bytes)
+
+        def write_all(self, data: bytes, timeout: float | None = None) -> int:
+            self._hidden.sendall(data)
+            return len(data)
+
+    server = PairServer(stream=Later)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        assert type(ws._parts.link.stream) is BlockingStream  # pyright: ignore[reportPrivateUsage]
+        ws.send("hello")
+        assert server.peer.receive_message() == "hello"
+    server.close()

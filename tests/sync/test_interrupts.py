@@ -1,0 +1,125 @@
+"""SPEC "Sync": Ctrl-C in a call that waits comes out at once, and loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import wsproto.events as ws_events
+import zapros
+
+from zapros_websocket import CloseMessage, TextMessage, WebSocket, connect_ws
+
+from .peers import Background, PairServer
+from .waiting import until_one_receives, until_one_sends
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")
+
+
+@pytest.fixture(autouse=True)
+def default_handler() -> Iterator[None]:
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+def interrupted(call: Callable[[], object], when: Callable[[], None]) -> None:
+    """Call ``call`` and interrupt it at that time."""
+
+    def interrupt() -> None:
+        when()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupting = Background(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    interrupting.result()
+
+
+def received(server: PairServer, kind: type) -> None:
+    """Wait until the client has sent that."""
+    assert isinstance(server.peer.receive(), kind)
+
+
+def test_recv_loses_no_message(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        for timeout in (None, 30):
+            interrupted(lambda timeout=timeout: ws.recv(timeout), lambda: until_one_receives(ws))  # type: ignore[misc]
+            server.peer.send(ws_events.TextMessage("for the next"))
+            assert ws.recv() == TextMessage("for the next")
+
+
+def test_recv_that_is_interrupted_hands_its_turn_on(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        others: list[Background] = []
+
+        def wait_behind() -> None:
+            until_one_receives(ws)
+            others.append(Background(ws.recv))
+            until_one_receives(ws, 2)
+
+        interrupted(ws.recv, wait_behind)
+        server.peer.send(ws_events.TextMessage("for the other"))
+        assert others[0].result() == TextMessage("for the other")
+
+
+def test_send_that_is_interrupted_while_it_waits_sends_nothing_of_its_message() -> None:
+    server = PairServer(buffer=4096)
+    sent: list[int] = []
+
+    def send(ws: WebSocket) -> None:
+        while True:
+            ws.send(len(sent).to_bytes(4, "big") * 25_000)
+            sent.append(1)
+
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        interrupted(lambda: send(ws), lambda: until_one_sends(ws))
+        for number in range(len(sent)):
+            assert server.peer.receive_message() == number.to_bytes(4, "big") * 25_000
+        ws.send("the next")
+        assert server.peer.receive_message() == "the next"
+    server.close()
+
+
+def test_ping_and_a_close_message(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        interrupted(ws.ping, lambda: received(server, ws_events.Ping))
+        ws.send("fine")
+        assert server.peer.receive_message() == "fine"
+        ws.send(CloseMessage(1000))
+
+
+def test_close_goes_on_in_the_background(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client) as ws:
+        interrupted(ws.close, lambda: received(server, ws_events.CloseConnection))
+        server.peer.send(ws_events.CloseConnection(1000))
+        ws.close()
+        assert ws.close_code == 1000
+
+
+def test_leaving_the_block(server: PairServer) -> None:
+    connection = connect_ws("ws://test/", client=server.client)
+    ws = connection.__enter__()
+    interrupted(lambda: connection.__exit__(None, None, None), lambda: received(server, ws_events.CloseConnection))
+    ws.close()
+
+
+@pytest.mark.parametrize("client", [None, zapros.Client()], ids=["own-client", "given-client"])
+def test_connecting_closes_what_was_opened(client: zapros.Client | None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        accepted: list[socket.socket] = []
+
+        def ask() -> None:
+            accepted.append(listener.accept()[0])
+            assert b"Upgrade: websocket" in accepted[0].recv(65536)
+
+        interrupted(connect_ws(f"ws://127.0.0.1:{listener.getsockname()[1]}/", client=client).__enter__, ask)
+        [sock] = accepted
+        sock.settimeout(30)
+        assert sock.recv(65536) == b""
+        sock.close()

@@ -1,0 +1,154 @@
+"""Where a synchronous connection lives: a task on the event loop of a portal, and the calls that threads make to it.
+
+Invariants:
+
+- An interrupt (KeyboardInterrupt) in a thread that waits comes out at once, and what it waited for is cancelled: no
+  task is left behind that does anything.
+- The task ends when the connection does, and needs nobody to fetch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from anyio import CancelScope, create_task_group
+
+from ._connect import bare
+from ._portal import refuse_event_loop, way_into
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from anyio.from_thread import BlockingPortal
+
+_T = TypeVar("_T")
+
+Live = Callable[["TaskGroup", Callable[[_T], None]], Awaitable[None]]
+"""A connection from its beginning to its end; it calls its second argument when it is open."""
+
+
+class Host:
+    """The home of one connection on the event loop of ``portal``."""
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self.soon = way_into(portal)
+        self.is_over = False
+        self._portal = portal
+        self._abandoned = False
+        self._scope: CancelScope | None = None
+        self._tasks: TaskGroup | None = None
+        self._calls: set[Call[Any]] = set()
+        self._bug: BaseException | None = None
+        self._ended: Future[None] = Future()
+
+    def open(self, live: Live[_T]) -> _T:
+        """Begin ``live``, and wait until it is open; an interrupt cancels it."""
+        opened: Future[_T] = Future()
+        try:
+            self._portal.start_task_soon(self._run, live, opened)
+            return opened.result()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def call(self, function: Callable[[], Awaitable[_T]], *, instead: str, when_over: Callable[[], _T]) -> _T:
+        """Await ``function`` beside the connection; an interrupt cancels it.
+
+        At the end of the connection it is ``when_over`` that is called, in this thread.
+        """
+        refuse_event_loop(instead)
+        call = Call(function)
+        self._calls.add(call)
+        try:
+            # In this order: a connection that ends in between finds the call, and answers it.
+            if not self.is_over:
+                self.soon(lambda: self._begin(call))
+                if call.answer.result():
+                    return call.value[0]
+        except BaseException:
+            self.soon(call.cancel)
+            raise
+        finally:
+            self._calls.discard(call)
+        return when_over()
+
+    def abandon(self) -> None:
+        """Cancel the connection, from any thread and without waiting."""
+        self._abandoned = True
+        self.soon(self._cancel)
+
+    def wait_until_over(self) -> None:
+        """Wait for the end of the task; raise the bug that it ended with, if it did."""
+        self._ended.result()
+        if self._bug is not None:
+            raise self._bug
+
+    # In the event loop
+
+    async def _run(self, live: Live[_T], opened: Future[_T]) -> None:
+        try:
+            with CancelScope() as self._scope:
+                if self._abandoned:
+                    self._scope.cancel()
+                async with create_task_group() as tasks:
+                    self._tasks = tasks
+                    try:
+                        await live(tasks, opened.set_result)
+                    finally:
+                        self._tasks = None
+        except Exception as error:
+            if opened.done():
+                self._bug = bare(error)
+            else:
+                opened.set_exception(bare(error))
+        finally:
+            self.is_over = True
+            if not opened.done():
+                opened.set_exception(RuntimeError("the portal was stopped while the connection was opened"))
+            for call in list(self._calls):
+                call.end()
+            self._ended.set_result(None)
+
+    def _begin(self, call: Call[_T]) -> None:
+        if self._tasks is None:
+            call.end()
+        else:
+            self._tasks.start_soon(call.run)
+
+    def _cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+class Call(Generic[_T]):
+    """A call that a thread waits for."""
+
+    def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
+        self.answer: Future[bool] = Future()
+        self.value: list[_T] = []
+        self._function = function
+        self._cancelled = False
+        self._scope: CancelScope | None = None
+
+    async def run(self) -> None:
+        try:
+            # What ends the connection ends the call as well, in its own way.
+            with CancelScope(shield=True) as self._scope:
+                if self._cancelled:
+                    return
+                self.value.append(await self._function())
+        except Exception as error:
+            self.answer.set_exception(error)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(bool(self.value))
+
+    def cancel(self) -> None:
+        """Cancel it, before or after it has begun."""
+        self._cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()

@@ -1,0 +1,193 @@
+"""The channel from the reader in an event loop to ``recv`` in threads: an inbox whose takers may wait anywhere.
+
+Invariants:
+
+- Those of the inbox, between threads: a mutex is held while the queue changes hands, and never for long.
+- What has arrived crosses to the threads in batches, and is taken from there without a lock and without the event loop,
+  which hears of it when it waits for room. A batch counts against the bounds until the next has crossed.
+- An interrupt (KeyboardInterrupt) loses nothing: a wake-up carries nothing, and what was taken is put back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, Final, cast
+
+from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
+from ._portal import refuse_event_loop
+from ._protocol.messages import Message
+from ._soon import Soon
+from ._waiting import NewWaiter
+
+_POPLEFT: Final = cast("Callable[[deque[Any]], Any]", deque.popleft)  # pyright: ignore[reportUnknownMemberType]
+
+
+class ThreadPlace:
+    """The place of a thread in a queue, where it waits until it is woken."""
+
+    __slots__ = ("_is_set", "_lock")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake it; twice is once. Not to be called by two threads at a time."""
+        if not self._is_set:
+            self._is_set = True
+            self._lock.release()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for up to ``timeout`` seconds, and return whether it was woken. An interrupt comes out at once."""
+        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+
+class InboxOfThreads(Inbox):
+    """Messages in wire order, from one reader in an event loop to any number of threads."""
+
+    def __init__(self, new_waiter: NewWaiter, soon: Soon) -> None:
+        super().__init__(new_waiter)
+        # The reader takes it again while it has it: ``put`` calls ``put_data``.
+        self._mutex = threading.RLock()
+        self._soon = soon
+        self._crossed: deque[Message] = deque()
+        self._crossed_bytes = 0
+        # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop over this is none.
+        self._popping: Iterator[Message] = map(_POPLEFT, repeat(self._crossed))
+        # It is that, once something has crossed.
+        self._taking: Iterator[Message] = iter(())
+
+    # The reader's side
+
+    def put_data(self, messages: Sequence[Data], size: int | None = None) -> None:
+        """Add what one read has brought, and wake the first who waits. ``size`` is that of the read, if known."""
+        with self._mutex:
+            super().put_data(messages, size)
+            if not self._dropping and self._is_at_bound:
+                # Unlike that of the inbox, the reader hears of it when all is taken: see ``_cross``.
+                self.low_mark = 0
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Add messages of any kind."""
+        with self._mutex:
+            super().put(messages)
+
+    def end(self) -> None:
+        """Nothing more comes: who finds the queue empty takes None."""
+        with self._mutex:
+            super().end()
+
+    # The takers' side
+
+    def take(self, timeout: float | None) -> Message | None:
+        """The next message in wire order, or None at the end, in up to ``timeout`` seconds.
+
+        Raises:
+            TimeoutError: there was none.
+        """
+        if not self._waiting and self.low_mark < 0:
+            try:
+                for message in self._taking:
+                    return message
+            except IndexError:
+                # All that had crossed is taken.
+                pass
+        return self._fetch_and_take(timeout)
+
+    def put_back(self, message: Message) -> None:
+        """Put a message that was taken in front of all others, and wake the first who waits."""
+        with self._mutex:
+            self._crossed.appendleft(message)
+            self._taking = self._popping
+            self._wake()
+
+    def _fetch_and_take(self, timeout: float | None) -> Message | None:
+        message: Message | None = None
+        place = ThreadPlace()
+        try:
+            with self._mutex:
+                self._cross()
+                if not self._waiting and self._has_something:
+                    message = self._next()
+                    self._make_room()
+                    return message
+                if timeout == 0:
+                    raise _too_late(timeout)
+                self._waiting.append(place)
+            refuse_event_loop("await ws.recv()")
+            place.wait(timeout)
+            with self._mutex:
+                # One that is first is served also when a message came in the moment in which its time was over.
+                if self._waiting[0] is not place or not self._has_something:
+                    raise _too_late(timeout)
+                self._cross()
+                message = self._next()
+                self._make_room()
+                self._waiting.remove(place)
+                self._wake()
+                return message
+        except BaseException:
+            with self._mutex:
+                if message is not None:
+                    self._crossed.appendleft(message)
+                if place in self._waiting:
+                    self._waiting.remove(place)
+                self._wake()
+            raise
+
+    # How it is done
+
+    def _next(self) -> Message | None:
+        if not self._crossed:
+            return None
+        message: Message
+        [message] = _popped(self._crossed, 1)
+        return message
+
+    def _make_room(self) -> None:
+        # A reader that is stopped hears at once when all is taken, also when nobody asks for more.
+        if self.low_mark >= 0:
+            self._cross()
+
+    def _cross(self) -> None:
+        """Have all that has arrived cross, once all that had crossed is taken."""
+        if self._crossed:
+            return
+        self._crossed_bytes = self._bytes if self.data else 0
+        while self._control:
+            before = self._control[0][0] - (self._put - len(self.data))
+            self._crossed.extend(_popped(self.data, before))
+            self._crossed.extend(map(itemgetter(1), _popped(self._control, 1)))
+        self._crossed.extend(_popped(self.data, len(self.data)))
+        self._taking = self._popping
+        is_low = len(self._crossed) <= MAX_MESSAGES // 4 and self._crossed_bytes <= MAX_BYTES // 4
+        if self.low_mark >= 0 and is_low:
+            self.low_mark = -1
+            self._soon(self._wake_reader)
+
+    @property
+    def _has_something(self) -> bool:
+        return bool(self._crossed) or super()._has_something
+
+    @property
+    def _is_at_bound(self) -> bool:
+        messages, size = len(self.data) + len(self._crossed), self._bytes + self._crossed_bytes
+        return messages >= MAX_MESSAGES or size >= MAX_BYTES
+
+    @property
+    def _popped(self) -> int:
+        return self._put - len(self.data) - len(self._crossed)
+
+
+def _popped(queue: deque[Any], number: int) -> Iterator[Any]:
+    # No interrupt can come in between taking a message here and putting it there: both happen in one call.
+    return map(_POPLEFT, repeat(queue, number))
+
+
+def _too_late(timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"no message came within {timeout:g} seconds")

@@ -1,0 +1,268 @@
+"""From threads to the wire: a message is written at once where that is possible, and handed over where it is not.
+
+A thread writes to a plain socket itself while nobody else is in the middle of a frame: that costs a fraction of waking
+the event loop. What the socket does not take, and everything over TLS, is handed over to a task of the event loop.
+
+Invariants:
+
+- The order in which messages are given is the order of the wire: nothing overtakes what was handed over.
+- What is handed over and unsent is bounded by messages and by bytes: at the bound ``send`` waits.
+- What is handed over is the library's own: a buffer of the caller was copied.
+- An interrupt (KeyboardInterrupt) leaves no frame half-written: what is left of it is handed over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Final
+
+from anyio import CancelScope, Event
+
+from ._errors import ConnectionClosed
+from ._inbox_of_threads import ThreadPlace
+from ._portal import refuse_event_loop
+from ._protocol import frames
+from ._protocol.messages import CloseMessage
+from ._protocol.outgoing import PING
+from ._protocol.session import State
+
+if TYPE_CHECKING:
+    from ._link import Link
+    from ._soon import Soon
+    from ._turn import SharedTurn
+
+MAX_MESSAGES: Final = 1024
+MAX_BYTES: Final = 1024 * 1024
+
+# What is written at once of many small messages.
+_BATCH: Final = 64 * 1024
+
+# What to call where an event loop runs.
+_INSTEAD: Final = "await ws.send(...)"
+
+
+class _Close:
+    """A close frame in its place among the messages."""
+
+    def __init__(self, message: CloseMessage) -> None:
+        self.message = message
+        self.written: Future[None] = Future()
+
+
+_Item = tuple[int, bytes]
+
+
+class Outbox:
+    """What threads send on one connection."""
+
+    def __init__(
+        self,
+        link: Link,
+        turn: SharedTurn,
+        soon: Soon,
+        sender: Callable[[bytes], int] | None,
+    ) -> None:
+        self._link = link
+        self._session = link.session
+        self._writer = link.writer
+        self._turn = turn
+        self._soon = soon
+        self._sender = sender
+        # Guards all that follows, together with the turn to write and the socket.
+        self._mutex = turn.mutex
+        self._queue: deque[_Item | _Close] = deque()
+        self._rest: memoryview | None = None
+        # What was handed over and is not written, also while the event loop has it in hand.
+        self._unsent = 0
+        self._unsent_bytes = 0
+        self._waiting: deque[ThreadPlace] = deque()
+        self._closing: CloseMessage | None = None
+        self._is_awake = False
+        self._is_over = False
+        self._work = Event()
+        self._idle = Event()
+
+    # In any thread
+
+    def send(self, opcode: int, payload: bytes | memoryview) -> None:
+        """Write a message, or hand it over; wait only while too much is unsent.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing.
+            RuntimeError: it has to wait, and an event loop runs in this thread.
+        """
+        self._raise_unless_open()
+        sender = self._sender
+        if sender is not None and not self._unsent and opcode < PING and self._write_at_once(sender, opcode, payload):
+            return
+        self._hand_over((opcode, payload if isinstance(payload, bytes) else bytes(payload)), len(payload))
+
+    def send_close(self, message: CloseMessage) -> None:
+        """Start the closing handshake behind all that was sent, and wait until the close frame is written.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing.
+            RuntimeError: an event loop runs in this thread.
+        """
+        refuse_event_loop(_INSTEAD)
+        close = _Close(message)
+        self._hand_over(close, 0)
+        close.written.result()
+
+    def _write_at_once(self, sender: Callable[[bytes], int], opcode: int, payload: bytes | memoryview) -> bool:
+        """Write a message unless something is in the way, and return whether it is written or begun."""
+        frame = frames.encode(opcode, payload)
+        turn, size, view = self._turn, len(frame), memoryview(frame)
+        sent: list[int] = []
+        try:
+            with self._mutex:
+                if (
+                    self._unsent
+                    or turn.is_taken
+                    or self._writer.is_over
+                    or self._session.has_control
+                    or self._session.state is not State.OPEN
+                ):
+                    return False
+                try:
+                    turn.is_taken = True
+                    # An interrupt comes behind a call: what the socket took is noted in the call that writes.
+                    sent.extend(map(sender, (frame,)))
+                except OSError:
+                    # The socket takes nothing now, or nothing ever: the event loop will see which.
+                    return False
+                finally:
+                    if not sent or sent[0] == size:
+                        turn.is_taken = False
+                    else:
+                        self._unsent += 1
+                        self._rest = view[sent[0] :]
+        finally:
+            if self._rest is not None:
+                self._soon(self._rouse)
+        return True
+
+    def _hand_over(self, item: _Item | _Close, size: int) -> None:
+        with self._mutex:
+            self._raise_unless_open()
+            if not self._waiting and not self._is_full:
+                self._append(item, size)
+                return
+            place = ThreadPlace()
+            self._waiting.append(place)
+        try:
+            refuse_event_loop(_INSTEAD)
+            place.wait(None)
+            with self._mutex:
+                self._raise_unless_open()
+                self._append(item, size)
+        finally:
+            with self._mutex:
+                self._waiting.remove(place)
+                self._wake()
+
+    def _append(self, item: _Item | _Close, size: int) -> None:
+        if not self._is_awake:
+            self._soon(self._rouse)
+        self._unsent += 1
+        self._unsent_bytes += size
+        self._queue.append(item)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._unsent >= MAX_MESSAGES or self._unsent_bytes >= MAX_BYTES
+
+    def _wake(self) -> None:
+        if self._waiting and (self._is_over or not self._is_full):
+            self._waiting[0].wake()
+
+    def _raise_unless_open(self) -> None:
+        if self._closing is not None and self._session.state is State.OPEN:
+            raise ConnectionClosed(self._closing.code, self._closing.reason)
+        self._link.raise_unless_open()
+
+    # In the event loop
+
+    async def run(self) -> None:
+        """Write what is handed over, until ``end``."""
+        # The end of the connection is the end of this; a cancellation alone would leave threads waiting.
+        with CancelScope(shield=True):
+            while not self._is_over:
+                rest, batch = self._take()
+                if rest is None and not batch:
+                    self._idle.set()
+                    await self._work.wait()
+                    continue
+                try:
+                    await self._write(rest, batch)
+                except ConnectionClosed as error:
+                    self._drop(error, batch)
+                self._written(rest, batch)
+
+    def refuse(self, message: CloseMessage) -> None:
+        """Take no more: the connection is about to be closed with ``message``."""
+        self._closing = message
+
+    async def flushed(self) -> None:
+        """Wait until all is written that was handed over."""
+        while self._unsent and not self._is_over:
+            self._idle = Event()
+            await self._idle.wait()
+
+    def end(self) -> None:
+        """The connection is over: wake all who wait, to find that out."""
+        with self._mutex:
+            self._is_over = True
+            self._wake()
+        self._drop(self._link.closed_error(), [])
+        self._work.set()
+        self._idle.set()
+
+    def _take(self) -> tuple[memoryview | None, list[_Item | _Close]]:
+        batch: list[_Item | _Close] = []
+        with self._mutex:
+            rest, self._rest = self._rest, None
+            size = 0
+            while rest is None and self._queue and size < _BATCH:
+                if isinstance(item := self._queue[0], _Close):
+                    if not batch:
+                        batch.append(self._queue.popleft())
+                    break
+                batch.append(self._queue.popleft())
+                size += len(item[1])
+            self._is_awake = rest is not None or bool(batch)
+            if not self._is_awake:
+                self._work = Event()
+        return rest, batch
+
+    async def _write(self, rest: memoryview | None, batch: list[_Item | _Close]) -> None:
+        if rest is not None:
+            await self._link.finish(rest)
+        elif isinstance(close := batch[0], _Close):
+            await self._link.write_close(close.message)
+            close.written.set_result(None)
+        else:
+            messages = [item for item in batch if not isinstance(item, _Close)]
+            await self._link.write(lambda: b"".join([self._session.encode(*message) for message in messages]))
+
+    def _written(self, rest: memoryview | None, batch: list[_Item | _Close]) -> None:
+        with self._mutex:
+            self._unsent -= len(batch) if rest is None else 1
+            self._unsent_bytes -= sum(len(item[1]) for item in batch if not isinstance(item, _Close))
+            self._wake()
+
+    def _drop(self, error: ConnectionClosed, batch: list[_Item | _Close]) -> None:
+        """Nothing more can be written; who sends from now on is told why."""
+        with self._mutex:
+            dropped = list(self._queue)
+            self._queue.clear()
+            self._unsent -= len(dropped)
+            self._unsent_bytes -= sum(len(item[1]) for item in dropped if not isinstance(item, _Close))
+        for item in [*batch, *dropped]:
+            if isinstance(item, _Close):
+                item.written.set_exception(error)
+
+    def _rouse(self) -> None:
+        self._work.set()
