@@ -39,9 +39,11 @@ PYTHON: Final = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(\s*^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
-PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio)\.run\(", re.MULTILINE)
+PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio|uvloop)\.run\(", re.MULTILINE)
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
-FRAMEWORK: Final = re.compile(r"^from (litestar|starlette|fastapi)\b", re.MULTILINE)
+NOT_OURS: Final = re.compile(
+    r"^(?:from|import) (litestar|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def test_the_example_runs(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for match in FRAMEWORK.finditer(example.code):
+    for match in NOT_OURS.finditer(example.code):
         pytest.importorskip(match[1])
     code = rewrite(example.code)
     if way == "pytest":
