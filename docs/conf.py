@@ -26,6 +26,8 @@ napoleon_use_ivar = True
 myst_heading_anchors = 3
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = f"zapros_websocket {release}"
 
 

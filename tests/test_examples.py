@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import io
 import os
 import re
 import subprocess
@@ -108,9 +109,11 @@ def rewrite(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], str]:
-    """Puts real servers in the place of those that the examples name; and the files and variables that they use."""
+    """Puts real servers in the place of those that the examples name; and the files and variables that they use,
+    and what is typed."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nhow are you?\n"))
     monkeypatch.setenv("API_TOKEN", "a token")
     monkeypatch.setenv("HTTPS_PROXY", servers.start("http_proxy").address("http"))
     plain = servers.websocket("aiohttp")
