@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import io
 import logging
 import os
 import re
@@ -41,8 +42,11 @@ PYTHON: Final = re.compile(
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
 PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE)
+PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio|uvloop)\.run\(", re.MULTILINE)
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
-FRAMEWORK: Final = re.compile(r"^from (litestar|starlette|fastapi)\b", re.MULTILINE)
+NOT_OURS: Final = re.compile(
+    r"^(?:from|import) (litestar|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,11 @@ def rewrite(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], str]:
-    """Puts real servers in the place of those that the examples name; and the files and variables that they use."""
+    """Puts real servers in the place of those that the examples name; and the files and variables that they use,
+    and what is typed."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nhow are you?\n"))
     monkeypatch.setenv("API_TOKEN", "a token")
     monkeypatch.setenv("HTTPS_PROXY", servers.start("http_proxy").address("http"))
     plain = servers.websocket("aiohttp")
@@ -157,7 +163,7 @@ def test_the_example_runs(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for match in FRAMEWORK.finditer(example.code):
+    for match in NOT_OURS.finditer(example.code):
         pytest.importorskip(match[1])
     code = rewrite(example.code)
     if way == "pytest":
