@@ -41,8 +41,9 @@ PYTHON: Final = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(\s*^```text\n(?P<output>.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
-PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE)
-PROGRAM: Final = re.compile(r"^ *(trio|asyncio|anyio|uvloop)\.run\(", re.MULTILINE)
+PROGRAM: Final = re.compile(
+    r"^ *(trio|asyncio|anyio|uvloop)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE
+)
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
 NOT_OURS: Final = re.compile(
     r"^(?:from|import) (litestar|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b", re.MULTILINE
