@@ -192,11 +192,10 @@ class Inbox:
             self._waiting[0].wake()
 
     def _low_mark(self) -> int:
-        mark, size = 0, 0
-        for message in reversed(self.data):
-            size += _size(message)
-            if mark >= MAX_MESSAGES // 4 or size > MAX_BYTES // 4:
-                break
+        # One of the two bounds was reached, so that a quarter of it is always there.
+        newest = reversed(self.data)
+        mark = size = 0
+        while mark < MAX_MESSAGES // 4 and (size := size + _size(next(newest))) <= MAX_BYTES // 4:
             mark += 1
         return mark
 

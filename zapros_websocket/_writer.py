@@ -63,23 +63,32 @@ class Writer:
 
     def send_now(self, opcode: int, payload: bytes | memoryview) -> bool:
         """Write a message if that can be done at once, whole; if not, ``write`` it in the same step."""
-        sender = self._sender
-        if sender is None or self._turn.is_taken or not self._session.is_simple:
+        eager = self._eager
+        if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
             return False
-        if len(payload) >= _LARGE and self._eager is not None and not self._eager.is_writable():
+        sender = self._sender
+        if (sender is None or len(payload) >= _LARGE) and not eager.is_writable():
             return False
         # Without compression a frame depends on nothing but its message, so it may be thrown away again.
         frame = encode(opcode, payload)
+        left: bytes | memoryview
         try:
-            sent = sender(frame)
+            if sender is None:
+                # What TLS does not write it has encrypted all the same: it counts as begun.
+                left = eager.send_now(frame)
+            else:
+                sent = sender(frame)
+                if sent == len(frame):
+                    return True
+                left = memoryview(frame)[sent:]
         except BlockingIOError:
             return False
         except OSError as error:
             self._error = error
             return False
-        if sent == len(frame):
+        if not left:
             return True
-        self._rest = memoryview(frame)[sent:]
+        self._rest = memoryview(left)
         return False
 
     async def write(self, encode: Callable[[], bytes], *, first: bool = False) -> Exception | None:
@@ -162,5 +171,4 @@ class Writer:
 
     def _end(self) -> None:
         self.is_over = True
-        self._sender = None
         self._session.drop_control()
