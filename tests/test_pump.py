@@ -236,6 +236,30 @@ async def test_a_pump_that_never_runs_dry_leaves_others_their_turn(monkeypatch: 
     await stream.close()
 
 
+async def test_a_pump_that_is_cancelled_with_more_to_read_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    stream, theirs = pair()
+    scope = anyio.CancelScope()
+
+    class Cancelling(Collected):
+        def take(self, data: bytes | memoryview) -> bool:
+            if self.takes == 7:
+                scope.cancel()
+            return super().take(data)
+
+    sink = Cancelling(wants=200)
+    with theirs:
+        theirs.send(bytes(200))
+        with scope:
+            await stream.pump(sink)
+        taken = sink.takes
+        await anyio.wait_all_tasks_blocked()
+        assert 8 <= sink.takes == taken < 200
+        await stream.pump(sink)
+    assert sink.takes == 200
+    await stream.close()
+
+
 async def test_a_pump_takes_part_when_the_server_shakes_hands_anew() -> None:
     class Renegotiating(socket.socket):
         wants: ClassVar[list[Exception]] = []

@@ -32,4 +32,6 @@ def test_the_calls_raise_runtime_error_saying_what_to_install(package: ModuleTyp
     with pytest.raises(RuntimeError, match="pip install wsproto"):
         package.open_ws(None, "ws://test/").send(None)
     with pytest.raises(RuntimeError, match="pip install wsproto"):
+        package.connect_ws("ws://test/")
+    with pytest.raises(RuntimeError, match="pip install wsproto"):
         package.reconnecting("ws://test/")

@@ -72,17 +72,15 @@ async def test_connection_closed_comes_out_as_itself(server: MemoryServer) -> No
             await ws.recv()
 
 
+@pytest.mark.parametrize("kind", [AssertionError, KeyboardInterrupt])
 async def test_a_bug_in_the_tasks_of_a_connection_cancels_the_block_and_comes_out_bare(
-    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    class Bug(BaseException):
-        pass
-
     def fail(self: object, data: bytes) -> None:
-        raise Bug
+        raise kind
 
     async with anyio.create_task_group() as tasks:
-        with pytest.raises(Bug):
+        with pytest.raises(kind):
             async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
                 monkeypatch.setattr(Session, "receive", fail)
                 tasks.start_soon(server.peer.write, b"x")

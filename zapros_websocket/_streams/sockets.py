@@ -362,9 +362,8 @@ class SocketStream(AsyncBaseNetworkStream):
         try:
             await over
         finally:
+            # What is still to be called back finds that it is over.
             self._pumping = None
-            if again is not None:
-                again.cancel()
             if self._socket.fileno() >= 0:
                 loop.remove_reader(self._socket)
 
