@@ -167,8 +167,12 @@ class InboxOfThreads(Inbox):
         self._taking = self._popping
         is_low = len(self._crossed) <= MAX_MESSAGES // 4 and self._crossed_bytes <= MAX_BYTES // 4
         if self.low_mark >= 0 and is_low:
-            self.low_mark = -1
-            self._soon(self._wake_reader)
+            self._soon(self._go_on)
+
+    def _go_on(self) -> None:
+        # In the thread of the reader, where no interrupt can come between the two.
+        self.low_mark = -1
+        self._wake_reader()
 
     @property
     def _has_something(self) -> bool:

@@ -107,6 +107,8 @@ def test_a_connection_that_was_closed_is_collected_in_silence() -> None:
 def test_after_a_fork_the_child_gets_an_error_and_can_connect_anew() -> None:
     output = run(
         """
+        # Python 3.12 and later warn of threads beside a fork, which is what this is about.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         with connection as ws:
             child = os.fork()
             if child == 0:
@@ -153,22 +155,28 @@ def test_no_message_is_lost_to_a_storm_of_interrupts() -> None:
             for start in range(0, total, 100):
                 server.peer.send(*(events.TextMessage(str(n)) for n in range(start, start + 100)))
 
+        armed = False
+
+        def interrupt(*_):
+            # At most once in a call, and never where the test itself could lose a message.
+            global armed
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+
         received, interrupts = [], 0
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, interrupt)
         with connection as ws:
             Background(send)
             signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-            try:
-                while len(received) < total:
-                    try:
-                        received += [ws.recv().data]
-                    except KeyboardInterrupt:
-                        interrupts += 1
-            except KeyboardInterrupt:
-                pass
-            signal.setitimer(signal.ITIMER_REAL, 0)
             while len(received) < total:
-                received.append(ws.recv(timeout=10).data)
+                try:
+                    armed = True
+                    received += [ws.recv().data]
+                    armed = False
+                except KeyboardInterrupt:
+                    interrupts += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
             Background(server.peer.serve)
         assert interrupts > 0
         print(received == [str(n) for n in range(total)])
