@@ -100,11 +100,11 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether the reader has to wait for room."""
-        return self.low_mark >= 0 and not self._dropping
+        return self._needs_room
 
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
-        while self.is_full:
+        while self._needs_room:
             self._room = Event()
             popped = self._popped
             with move_on_after(PATIENCE if self._lifted else None) as patience:
@@ -175,6 +175,10 @@ class Inbox:
         if len(self.data) == self.low_mark:
             self.let_in()
         return taken
+
+    @property
+    def _needs_room(self) -> bool:
+        return self.low_mark >= 0 and not self._dropping
 
     @property
     def _popped(self) -> int:

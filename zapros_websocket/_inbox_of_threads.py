@@ -5,6 +5,7 @@ Invariants:
 - Those of the inbox, between threads: a mutex is held while the queue changes hands, and never for long.
 - What has arrived crosses to the threads in batches, and is taken from there without a lock and without the event loop,
   which hears of it when it waits for room. A batch counts against the bounds until the next has crossed.
+- A thread that takes one message soon after the other reads the socket itself: see ``_lending``.
 - An interrupt (KeyboardInterrupt) loses nothing: a wake-up carries nothing, and what was taken is put back.
 """
 
@@ -15,13 +16,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, Final, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
+from ._lending import PATIENCE, popped
 from ._portal import refuse_event_loop
-from ._protocol.messages import Message
+from ._protocol.messages import BinaryMessage, Message, TextMessage
 from ._soon import Soon
 from ._waiting import NewWaiter
+
+if TYPE_CHECKING:
+    from ._lending import Lending
+
+# Bytes of a message up to which a thread is to read the next one itself: the reader does not copy large ones.
+_SMALL: Final = 8 * 1024
 
 _POPLEFT: Final = cast("Callable[[deque[Any]], Any]", deque.popleft)  # pyright: ignore[reportUnknownMemberType]
 
@@ -55,6 +64,7 @@ class InboxOfThreads(Inbox):
         # The reader takes it again while it has it: ``put`` calls ``put_data``.
         self._mutex = threading.RLock()
         self._soon = soon
+        self._lending: Lending | None = None
         self._crossed: deque[Message] = deque()
         self._crossed_bytes = 0
         # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop over this is none.
@@ -62,7 +72,39 @@ class InboxOfThreads(Inbox):
         # It is that, once something has crossed.
         self._taking: Iterator[Message] = iter(())
 
+    def lend_from_now_on(self, lending: Lending) -> None:
+        """Have the socket lent to threads that wait."""
+        self._lending = lending
+
     # The reader's side
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader has to wait: for room, or for the socket."""
+        return self._needs_room or self._is_on_loan
+
+    async def room(self) -> None:
+        """Wait until the queue has drained to its low mark, or needs to no more, and until the socket is back."""
+        while self.is_full:
+            if self._lending is None or self._needs_room:
+                await super().room()
+                continue
+            self._taking = self._popping
+            try:
+                await self._lending.lend(self._mutex, self._crossed)
+            finally:
+                with self._mutex:
+                    self._wake()
+
+    def lift(self) -> None:
+        """Stop the reader no more than for those who take: what matters now is the end."""
+        super().lift()
+        self.take_back()
+
+    def take_back(self) -> None:
+        """Have the reader read on at once, in its thread, when the socket is lent."""
+        if self._lending is not None:
+            self._lending.take_back()
 
     def put_data(self, messages: Sequence[Data], size: int | None = None) -> None:
         """Add what one read has brought, and wake the first who waits. ``size`` is that of the read, if known."""
@@ -109,18 +151,24 @@ class InboxOfThreads(Inbox):
     def _fetch_and_take(self, timeout: float | None) -> Message | None:
         message: Message | None = None
         place = ThreadPlace()
+        began = monotonic()
         try:
             with self._mutex:
                 self._cross()
                 if not self._waiting and self._has_something:
                     message = self._next()
                     self._make_room()
+                    self._ask_for_loan(message, 0)
                     return message
                 if timeout == 0:
                     raise _too_late(timeout)
                 self._waiting.append(place)
             refuse_event_loop("await ws.recv()")
-            place.wait(timeout)
+            left = timeout
+            if self._is_on_loan:
+                self._read_here(place, timeout)
+                left = None if timeout is None else max(0, timeout + began - monotonic())
+            place.wait(left)
             with self._mutex:
                 # One that is first is served also when a message came in the moment in which its time was over.
                 if self._waiting[0] is not place or not self._has_something:
@@ -130,6 +178,7 @@ class InboxOfThreads(Inbox):
                 self._make_room()
                 self._waiting.remove(place)
                 self._wake()
+                self._ask_for_loan(message, monotonic() - began)
                 return message
         except BaseException:
             with self._mutex:
@@ -142,11 +191,46 @@ class InboxOfThreads(Inbox):
 
     # How it is done
 
+    @property
+    def _is_on_loan(self) -> bool:
+        return self._lending is not None and (self._lending.is_wanted or self._lending.is_lent)
+
+    def _ask_for_loan(self, message: Message | None, waited: float) -> None:
+        """Once a message came soon, the next may come as soon: this thread could read it itself."""
+        lending = self._lending
+        if lending is None or message is None or self._lifted:
+            return
+        if self._waiting:
+            # The next thread in the row waits for the reader already.
+            if lending.is_lent:
+                lending.give_back()
+        elif waited < PATIENCE / 2 and isinstance(message, (TextMessage, BinaryMessage)):
+            lending.is_wanted = len(message.data) <= _SMALL
+
+    def _read_here(self, place: ThreadPlace, timeout: float | None) -> None:
+        """Read the socket in this thread, while it is lent, until a message comes or none has come for too long."""
+        assert self._lending is not None
+        give_up_at = monotonic() + min(PATIENCE, PATIENCE if timeout is None else timeout)
+        while True:
+            with self._mutex:
+                if not self._lending.is_lent or self._waiting[0] is not place or self._has_something:
+                    return
+            is_readable = self._lending.wait(max(0, give_up_at - monotonic()))
+            with self._mutex:
+                if not self._lending.is_lent or self._waiting[0] is not place or self._has_something:
+                    return
+                if not is_readable:
+                    self._lending.give_back()
+                    return
+                self._taking = self._popping
+                self._lending.read(self._crossed)
+                self._wake()
+
     def _next(self) -> Message | None:
         if not self._crossed:
             return None
         message: Message
-        [message] = _popped(self._crossed, 1)
+        [message] = popped(self._crossed, 1)
         return message
 
     def _make_room(self) -> None:
@@ -161,9 +245,9 @@ class InboxOfThreads(Inbox):
         self._crossed_bytes = self._bytes if self.data else 0
         while self._control:
             before = self._control[0][0] - (self._put - len(self.data))
-            self._crossed.extend(_popped(self.data, before))
-            self._crossed.extend(map(itemgetter(1), _popped(self._control, 1)))
-        self._crossed.extend(_popped(self.data, len(self.data)))
+            self._crossed.extend(popped(self.data, before))
+            self._crossed.extend(map(itemgetter(1), popped(self._control, 1)))
+        self._crossed.extend(popped(self.data, len(self.data)))
         self._taking = self._popping
         is_low = len(self._crossed) <= MAX_MESSAGES // 4 and self._crossed_bytes <= MAX_BYTES // 4
         if self.low_mark >= 0 and is_low:
@@ -186,11 +270,6 @@ class InboxOfThreads(Inbox):
     @property
     def _popped(self) -> int:
         return self._put - len(self.data) - len(self._crossed)
-
-
-def _popped(queue: deque[Any], number: int) -> Iterator[Any]:
-    # No interrupt can come in between taking a message here and putting it there: both happen in one call.
-    return map(_POPLEFT, repeat(queue, number))
 
 
 def _too_late(timeout: float | None) -> TimeoutError:

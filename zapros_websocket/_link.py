@@ -141,10 +141,11 @@ class Link:
                 await checkpoint()
                 self._give_out(self.session.receive(b""), None)
                 continue
-            if self.inbox.is_full:
-                await self.inbox.room()
-                self.heard_at = self._clock()
             try:
+                if self.inbox.is_full:
+                    await self.inbox.room()
+                    self.heard_at = self._clock()
+                    continue
                 await self.stream.pump(self)
             except Exception as error:
                 if error is self._bug:

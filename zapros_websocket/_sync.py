@@ -26,6 +26,7 @@ from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
 from ._host import Host
 from ._inbox_of_threads import InboxOfThreads
+from ._lending import Lending
 from ._link import SHORT, Link
 from ._opening import Opened, Opening
 from ._outbox import Outbox
@@ -154,6 +155,11 @@ class _Parts:
     outbox: Outbox
     options: Options
 
+    async def ping(self) -> float:
+        """Ping, and have the reader there for the pong."""
+        self.inbox.take_back()
+        return await self.connection.ping()
+
     async def close(self, message: CloseMessage) -> None:
         """Close, behind what was handed over before."""
         by = current_time() + self.options.close_timeout
@@ -183,6 +189,8 @@ def _open(portal: BlockingPortal, handshake: Callable[[], Awaitable[Opened]], op
         new_waiter = new_waiter_here()
         inbox, turn = InboxOfThreads(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
         link, connection = connected(opened, options, inbox=inbox, turn=turn)
+        if isinstance(stream, SocketStream) and Lending.is_possible(stream, link.session):
+            inbox.lend_from_now_on(Lending(link, stream, options.max_message_size, host.soon))
         outbox = Outbox(link, turn, host.soon, sender)
         tasks.start_soon(outbox.run)
         ready(_Parts(link, connection, inbox, outbox, options))
@@ -333,7 +341,7 @@ class WebSocket(BaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         refuse_fork(self._forks)
-        return self._host.call(self._connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        return self._host.call(self._parts.ping, instead="await ws.ping()", when_over=self._raise_closed)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection (RFC 6455, section 7.1.2) and wait until its transport is closed.

@@ -164,6 +164,18 @@ class Session:
         self._finish_large(messages)
         return messages
 
+    def hand_out(self) -> bytes | None:
+        """What was received of a message that is incomplete, for somebody else to go on with, in place of ``receive``.
+
+        It comes back as the first that is received. None, and nothing changes, where nobody else could.
+        """
+        is_busy = self._large is not None or self._frame_left or self._assembling or self.has_more or self.inflates
+        if is_busy or self.state is _CLOSED:
+            return None
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
     def end(self, reason: str) -> None:
         """The stream has ended, for ``reason``: a loss unless the peer's close came before (section 7.1.5)."""
         if self.state is not State.CLOSED:

@@ -246,12 +246,26 @@ class SocketStream(AsyncBaseNetworkStream):
                 await until_writable(self._socket)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing stands between the stream and its socket."""
+        return self._inner is None and not isinstance(self._socket, ssl.SSLSocket)
+
+    @property
+    def plain_receive(self) -> Callable[[int], bytes]:
+        """``recv`` of a plain socket. A thread beside the event loop holds ``mutex`` while it calls it."""
+        return self._socket.recv
+
+    def fileno(self) -> int:
+        """The number of the socket."""
+        return self._socket.fileno()
+
+    @property
     def sender(self) -> Callable[[bytes], int] | None:
         """``send`` of a plain socket; what TLS does not write it has encrypted all the same.
 
         A thread beside the event loop holds ``mutex`` while it calls it.
         """
-        return None if self._inner is not None or isinstance(self._socket, ssl.SSLSocket) else self._socket.send
+        return self._socket.send if self.is_plain else None
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""

@@ -1,0 +1,166 @@
+"""A socket that the reader lends to a thread which waits in ``recv``, so that no message has to wake two threads.
+
+The reader of the event loop wakes the thread for each message; a thread that receives one soon after the other is
+faster when it reads the socket itself. It parses nothing but whole data messages, and those without compression.
+For all else the socket goes back, with what was read and not understood, and the reader goes on from there.
+
+Invariants:
+
+- Of the reader and the threads only one reads, and only one has what was received and not parsed.
+- A thread reads while nothing is queued, and puts what it has read where the reader would have: the order is that of
+  the wire, and the bounds of the inbox hold.
+- The socket comes back by itself: when a thread has waited in vain, or none has read, for ``PATIENCE``; and at once
+  when something other than whole data messages comes. So pings are answered, and ends found, a little later at most.
+- What ends a connection takes the socket back first: no thread reads a socket that is closed, nor one with its number.
+- An interrupt (KeyboardInterrupt) loses nothing: each step leaves what it has in one place or in the next.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from anyio import Event, move_on_after
+
+from ._protocol.frames import read_messages
+from ._protocol.session import Session
+from ._streams.base import READ_SIZE
+
+if TYPE_CHECKING:
+    from threading import RLock
+
+    from ._link import Link
+    from ._protocol.messages import Message
+    from ._soon import Soon
+    from ._streams.sockets import SocketStream
+
+# Seconds in which a thread has to read something, for the socket to stay with the threads.
+PATIENCE: Final = 0.02
+
+# Bytes of an incomplete message that is left to the reader, which receives large ones to where they stay.
+_LARGE: Final = 16 * 1024
+
+_POPLEFT: Final = cast("Callable[[deque[Any]], Any]", deque.popleft)  # pyright: ignore[reportUnknownMemberType]
+
+
+def popped(queue: deque[Any], number: int) -> Iterator[Any]:
+    """Take from the left; no interrupt comes between taking a message here and putting it there, in one call."""
+    return map(_POPLEFT, repeat(queue, number))
+
+
+class _Unread:
+    """What was received in a thread: bytes, messages that were made of them, and the bytes behind those."""
+
+    __slots__ = ("is_foreign", "messages", "received", "rest")
+
+    def __init__(self, messages: list[Message], rest: bytes, *, is_foreign: bool) -> None:
+        self.received: list[bytes] = []
+        self.messages = deque(messages)
+        self.rest = rest
+        # Whether the rest is the business of the reader.
+        self.is_foreign = is_foreign
+
+
+class Lending:
+    """The socket of a connection, in the hands of its reader or of the threads.
+
+    The mutex of the inbox is held by whoever calls ``read`` or ``give_back``.
+    """
+
+    def __init__(self, link: Link, stream: SocketStream, limit: int, soon: Soon) -> None:
+        self.is_lent = False
+        self.is_wanted = False
+        self._link = link
+        self._session = link.session
+        self._stream = stream
+        self._soon = soon
+        self._limit = limit
+        self._unread = _Unread([], b"", is_foreign=False)
+        self._reads = 0
+        self._error: OSError | None = None
+        self._back = Event()
+        self._poll = select.poll()
+        self._poll.register(stream.fileno(), select.POLLIN)
+
+    @staticmethod
+    def is_possible(stream: SocketStream, session: Session) -> bool:
+        """Whether threads can read it: plain TCP, on a system with ``poll``, and nothing that looks at each frame."""
+        return stream.is_plain and hasattr(select, "poll") and type(session) is Session
+
+    # In any thread
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there may be something to read, without the mutex."""
+        return bool(self._poll.poll(1000 * seconds))
+
+    def read(self, queue: deque[Message]) -> None:
+        """Read what is there, and queue the messages that it completes."""
+        self._digest(queue)
+        receive = self._stream.plain_receive
+        try:
+            with self._stream.mutex:
+                # An interrupt comes behind a call: what the socket gave is noted in the call that reads.
+                self._unread.received.extend(map(receive, (READ_SIZE,)))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._error = error
+            self.give_back()
+            return
+        self._reads += 1
+        self._digest(queue)
+
+    def give_back(self) -> None:
+        """Have the reader go on."""
+        self._soon(self.take_back)
+
+    def _digest(self, queue: deque[Message]) -> None:
+        unread = self._unread
+        if unread.received:
+            received = unread.received[0]
+            data = unread.rest + received if unread.rest else received
+            messages: list[Message] = []
+            stop, needed, failure = read_messages(data, 0, self._limit, None, messages)
+            is_foreign = not received or (stop < len(data) and (not needed or needed - stop > _LARGE))
+            self._unread = unread = _Unread(messages, data[stop:], is_foreign=is_foreign or failure is not None)
+        queue.extend(popped(unread.messages, len(unread.messages)))
+        if unread.is_foreign:
+            self.give_back()
+
+    # In the event loop
+
+    async def lend(self, mutex: RLock, queue: deque[Message]) -> None:
+        """Leave the socket to the threads, until they do not need it; ``mutex`` and ``queue`` are those of the inbox.
+
+        Raises:
+            OSError: a thread has found it broken.
+        """
+        self.is_wanted = False
+        rest = self._session.hand_out()
+        if rest is None:
+            return
+        self._back = Event()
+        self._unread = _Unread([], rest, is_foreign=False)
+        self.is_lent = True
+        try:
+            seen = -1
+            while seen != self._reads and not self._back.is_set():
+                seen = self._reads
+                with move_on_after(PATIENCE):
+                    await self._back.wait()
+        finally:
+            with mutex:
+                self.is_lent = self.is_wanted = False
+                self._digest(queue)
+                rest = self._unread.rest
+            if rest:
+                self._link.take(rest)
+        if self._error is not None:
+            raise self._error
+
+    def take_back(self) -> None:
+        """Have the reader go on, at once."""
+        self._back.set()
