@@ -68,6 +68,7 @@ LAYERS: dict[str, set[str]] = {
     "_pace": {"anyio", "trio"},
     "_pings": {"anyio"},
     "_inbox_of_threads": {"anyio"},
+    "_lending": {"anyio"},
     "_portal": {"anyio", "trio"},
     "_inbox": {"anyio"},
     "_waiting": {"trio"},

@@ -20,10 +20,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
-from ._lending import PATIENCE, popped
+from ._lending import popped
 from ._portal import refuse_event_loop
 from ._protocol.messages import BinaryMessage, Message, TextMessage
 from ._soon import Soon
+from ._streams.base import READ_SIZE
 from ._waiting import NewWaiter
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ class InboxOfThreads(Inbox):
         # It is that, once something has crossed.
         self._taking: Iterator[Message] = iter(())
 
-    def lend_from_now_on(self, lending: Lending) -> None:
-        """Have the socket lent to threads that wait."""
+    def lend_from_now_on(self, lending: Lending, take: Callable[[bytes], object]) -> None:
+        """Have the socket lent to threads that wait; ``take`` is given what they have read and not understood."""
         self._lending = lending
+        self._take_in = take
 
     # The reader's side
 
@@ -86,15 +88,28 @@ class InboxOfThreads(Inbox):
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more, and until the socket is back."""
         while self.is_full:
-            if self._lending is None or self._needs_room:
+            if self._needs_room or self._lending is None:
                 await super().room()
-                continue
-            self._taking = self._popping
-            try:
-                await self._lending.lend(self._mutex, self._crossed)
-            finally:
-                with self._mutex:
-                    self._wake()
+            else:
+                await self._lend(self._lending)
+
+    async def _lend(self, lending: Lending) -> None:
+        with self._mutex:
+            # A thread that waits already would not know that it is the one to read.
+            is_awaited = self._waiting and not self._has_something
+            lending.is_wanted = False
+            if is_awaited or not lending.lend():
+                return
+        try:
+            await lending.until_back()
+        finally:
+            with self._mutex:
+                self._taking = self._popping
+                rest = lending.end(self._crossed)
+                self._wake()
+            if rest:
+                self._take_in(rest)
+        lending.raise_error()
 
     def lift(self) -> None:
         """Stop the reader no more than for those who take: what matters now is the end."""
@@ -155,6 +170,8 @@ class InboxOfThreads(Inbox):
         try:
             with self._mutex:
                 self._cross()
+                if timeout == 0 and not self._waiting and not self._has_something:
+                    self._read_without_waiting()
                 if not self._waiting and self._has_something:
                     message = self._next()
                     self._make_room()
@@ -204,27 +221,37 @@ class InboxOfThreads(Inbox):
             # The next thread in the row waits for the reader already.
             if lending.is_lent:
                 lending.give_back()
-        elif waited < PATIENCE / 2 and isinstance(message, (TextMessage, BinaryMessage)):
+        elif waited < lending.patience / 2 and isinstance(message, (TextMessage, BinaryMessage)):
             lending.is_wanted = len(message.data) <= _SMALL
 
     def _read_here(self, place: ThreadPlace, timeout: float | None) -> None:
         """Read the socket in this thread, while it is lent, until a message comes or none has come for too long."""
         assert self._lending is not None
-        give_up_at = monotonic() + min(PATIENCE, PATIENCE if timeout is None else timeout)
+        patience = self._lending.patience
+        give_up_at = monotonic() + (patience if timeout is None else min(patience, timeout))
+        is_readable: object = False
         while True:
             with self._mutex:
-                if not self._lending.is_lent or self._waiting[0] is not place or self._has_something:
+                if not self._lending.is_lent or self._waiting[0] is not place:
                     return
-            is_readable = self._lending.wait(max(0, give_up_at - monotonic()))
+                if is_readable:
+                    self._read_without_waiting()
+                if self._has_something:
+                    return
+            left = give_up_at - monotonic()
+            is_readable = left > 0 and self._lending.wait(left)
+            if not is_readable:
+                break
+        if timeout is None or timeout > patience:
             with self._mutex:
-                if not self._lending.is_lent or self._waiting[0] is not place or self._has_something:
-                    return
-                if not is_readable:
-                    self._lending.give_back()
-                    return
-                self._taking = self._popping
-                self._lending.read(self._crossed)
-                self._wake()
+                self._lending.give_back()
+
+    def _read_without_waiting(self) -> None:
+        if self._lending is not None and self._lending.is_lent:
+            self._taking = self._popping
+            self._crossed_bytes = READ_SIZE
+            self._lending.read(self._crossed)
+            self._wake()
 
     def _next(self) -> Message | None:
         if not self._crossed:

@@ -17,10 +17,10 @@ Invariants:
 
 from __future__ import annotations
 
-import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
+from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from anyio import Event, move_on_after
@@ -30,9 +30,6 @@ from ._protocol.session import Session
 from ._streams.base import READ_SIZE
 
 if TYPE_CHECKING:
-    from threading import RLock
-
-    from ._link import Link
     from ._protocol.messages import Message
     from ._soon import Soon
     from ._streams.sockets import SocketStream
@@ -67,14 +64,14 @@ class _Unread:
 class Lending:
     """The socket of a connection, in the hands of its reader or of the threads.
 
-    The mutex of the inbox is held by whoever calls ``read`` or ``give_back``.
+    The mutex of the inbox is held by whoever lends, reads, gives back and ends it.
     """
 
-    def __init__(self, link: Link, stream: SocketStream, limit: int, soon: Soon) -> None:
+    def __init__(self, session: Session, stream: SocketStream, limit: int, soon: Soon) -> None:
+        self.patience = PATIENCE
         self.is_lent = False
         self.is_wanted = False
-        self._link = link
-        self._session = link.session
+        self._session = session
         self._stream = stream
         self._soon = soon
         self._limit = limit
@@ -82,19 +79,15 @@ class Lending:
         self._reads = 0
         self._error: OSError | None = None
         self._back = Event()
-        self._poll = select.poll()
-        self._poll.register(stream.fileno(), select.POLLIN)
+        # Waits for so many seconds until there may be something to read, without the mutex.
+        self.wait = stream.readiness(EVENT_READ)
 
     @staticmethod
     def is_possible(stream: SocketStream, session: Session) -> bool:
-        """Whether threads can read it: plain TCP, on a system with ``poll``, and nothing that looks at each frame."""
-        return stream.is_plain and hasattr(select, "poll") and type(session) is Session
+        """Whether threads can read it: without TLS, and with nothing that looks at each frame."""
+        return stream.is_plain and type(session) is Session
 
     # In any thread
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until there may be something to read, without the mutex."""
-        return bool(self._poll.poll(1000 * seconds))
 
     def read(self, queue: deque[Message]) -> None:
         """Read what is there, and queue the messages that it completes."""
@@ -114,7 +107,8 @@ class Lending:
         self._digest(queue)
 
     def give_back(self) -> None:
-        """Have the reader go on."""
+        """Read no more, and have the reader go on."""
+        self.is_lent = False
         self._soon(self.take_back)
 
     def _digest(self, queue: deque[Message]) -> None:
@@ -132,32 +126,33 @@ class Lending:
 
     # In the event loop
 
-    async def lend(self, mutex: RLock, queue: deque[Message]) -> None:
-        """Leave the socket to the threads, until they do not need it; ``mutex`` and ``queue`` are those of the inbox.
-
-        Raises:
-            OSError: a thread has found it broken.
-        """
+    def lend(self) -> bool:
+        """Leave the socket to the threads, if that can be done."""
         self.is_wanted = False
         rest = self._session.hand_out()
         if rest is None:
-            return
+            return False
         self._back = Event()
         self._unread = _Unread([], rest, is_foreign=False)
         self.is_lent = True
-        try:
-            seen = -1
-            while seen != self._reads and not self._back.is_set():
-                seen = self._reads
-                with move_on_after(PATIENCE):
-                    await self._back.wait()
-        finally:
-            with mutex:
-                self.is_lent = self.is_wanted = False
-                self._digest(queue)
-                rest = self._unread.rest
-            if rest:
-                self._link.take(rest)
+        return True
+
+    async def until_back(self) -> None:
+        """Wait until the threads do not need it."""
+        seen = -1
+        while seen != self._reads and not self._back.is_set():
+            seen = self._reads
+            with move_on_after(self.patience):
+                await self._back.wait()
+
+    def end(self, queue: deque[Message]) -> bytes:
+        """Leave the socket to the reader, and return what it has to take in first."""
+        self.is_lent = self.is_wanted = False
+        self._digest(queue)
+        return self._unread.rest
+
+    def raise_error(self) -> None:
+        """Raise the OSError with which a thread has found the socket broken."""
         if self._error is not None:
             raise self._error
 

@@ -1,7 +1,8 @@
 """From threads to the wire: a message is written at once where that is possible, and handed over where it is not.
 
 A thread writes to a plain socket itself while nobody else is in the middle of a frame: that costs a fraction of waking
-the event loop. What the socket does not take, and everything over TLS, is handed over to a task of the event loop.
+the event loop. What the socket does not take for a while, and everything over TLS, is handed over to a task of the
+event loop.
 
 Invariants:
 
@@ -16,12 +17,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from selectors import EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event
 
 from ._errors import ConnectionClosed
 from ._inbox_of_threads import ThreadPlace
+from ._lending import PATIENCE
 from ._portal import refuse_event_loop
 from ._protocol import frames
 from ._protocol.messages import CloseMessage
@@ -31,6 +34,7 @@ from ._protocol.session import State
 if TYPE_CHECKING:
     from ._link import Link
     from ._soon import Soon
+    from ._streams.sockets import SocketStream
     from ._turn import SharedTurn
 
 MAX_MESSAGES: Final = 1024
@@ -53,6 +57,9 @@ class _Close:
 
 _Item = tuple[int, bytes]
 
+# What writes in a thread, and what waits there for up to so many seconds.
+_Direct = tuple[Callable[["bytes | memoryview"], int], Callable[[float], object]]
+
 
 class Outbox:
     """What threads send on one connection."""
@@ -62,18 +69,22 @@ class Outbox:
         link: Link,
         turn: SharedTurn,
         soon: Soon,
-        sender: Callable[[bytes], int] | None,
+        stream: SocketStream | None,
     ) -> None:
         self._link = link
         self._session = link.session
         self._writer = link.writer
         self._turn = turn
         self._soon = soon
-        self._sender = sender
+        self._direct: _Direct | None = None
+        if stream is not None and stream.sender is not None:
+            self._direct = stream.sender, stream.readiness(EVENT_WRITE)
         # Guards all that follows, together with the turn to write and the socket.
         self._mutex = turn.mutex
         self._queue: deque[_Item | _Close] = deque()
         self._rest: memoryview | None = None
+        # Whether a thread is in the middle of a message, and has the turn.
+        self._is_writing_here = False
         # What was handed over and is not written, also while the event loop has it in hand.
         self._unsent = 0
         self._unsent_bytes = 0
@@ -94,8 +105,8 @@ class Outbox:
             RuntimeError: it has to wait, and an event loop runs in this thread.
         """
         self._raise_unless_open()
-        sender = self._sender
-        if sender is not None and not self._unsent and opcode < PING and self._write_at_once(sender, opcode, payload):
+        direct = self._direct
+        if direct is not None and not self._unsent and opcode < PING and self._write_here(direct, opcode, payload):
             return
         self._hand_over((opcode, payload if isinstance(payload, bytes) else bytes(payload)), len(payload))
 
@@ -111,11 +122,12 @@ class Outbox:
         self._hand_over(close, 0)
         close.written.result()
 
-    def _write_at_once(self, sender: Callable[[bytes], int], opcode: int, payload: bytes | memoryview) -> bool:
+    def _write_here(self, direct: _Direct, opcode: int, payload: bytes | memoryview) -> bool:
         """Write a message unless something is in the way, and return whether it is written or begun."""
-        frame = frames.encode(opcode, payload)
-        turn, size, view = self._turn, len(frame), memoryview(frame)
+        left = memoryview(frames.encode(opcode, payload))
+        size, turn = len(left), self._turn
         sent: list[int] = []
+        is_begun = False
         try:
             with self._mutex:
                 if (
@@ -129,7 +141,7 @@ class Outbox:
                 try:
                     turn.is_taken = True
                     # An interrupt comes behind a call: what the socket took is noted in the call that writes.
-                    sent.extend(map(sender, (frame,)))
+                    sent.extend(map(direct[0], (left,)))
                 except OSError:
                     # The socket takes nothing now, or nothing ever: the event loop will see which.
                     return False
@@ -138,11 +150,42 @@ class Outbox:
                         turn.is_taken = False
                     else:
                         self._unsent += 1
-                        self._rest = view[sent[0] :]
+                        self._is_writing_here = is_begun = True
+            if is_begun:
+                self._write_on(direct, left, sent)
         finally:
-            if self._rest is not None:
-                self._soon(self._rouse)
+            if is_begun:
+                try:
+                    self._leave(left[sum(sent) :])
+                except BaseException:
+                    # An interrupt, which comes once.
+                    self._leave(left[sum(sent) :])
+                    raise
         return True
+
+    def _write_on(self, direct: _Direct, left: memoryview, sent: list[int]) -> None:
+        """Write what is left, while the socket takes some of it every now and then."""
+        sender, is_writable = direct
+        while (done := sum(sent)) < len(left) and is_writable(PATIENCE):
+            with self._mutex:
+                try:
+                    sent.extend(map(sender, (left[done:],)))
+                except OSError:
+                    # Whatever it is: the event loop will see it as well.
+                    return
+
+    def _leave(self, left: memoryview) -> None:
+        """Give the turn back, or leave it to the event loop with what is left to write; a second time is no more."""
+        with self._mutex:
+            if self._is_writing_here:
+                if left or self._turn.is_awaited:
+                    self._rest = left
+                else:
+                    self._turn.is_taken = False
+                    self._unsent -= 1
+                self._is_writing_here = False
+        if self._rest is not None or self._unsent or self._closing is not None:
+            self._soon(self._rouse)
 
     def _hand_over(self, item: _Item | _Close, size: int) -> None:
         with self._mutex:
@@ -225,7 +268,7 @@ class Outbox:
         with self._mutex:
             rest, self._rest = self._rest, None
             size = 0
-            while rest is None and self._queue and size < _BATCH:
+            while rest is None and not self._is_writing_here and self._queue and size < _BATCH:
                 if isinstance(item := self._queue[0], _Close):
                     if not batch:
                         batch.append(self._queue.popleft())

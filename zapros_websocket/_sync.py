@@ -180,18 +180,16 @@ def _open(portal: BlockingPortal, handshake: Callable[[], Awaitable[Opened]], op
     async def live(tasks: TaskGroup, ready: Callable[[_Parts], None]) -> None:
         opened = await handshake()
         stream = opened.stream
-        sender: Callable[[bytes], int] | None = None
-        mutex = Lock()
-        if isinstance(stream, SocketStream):
-            mutex = stream.mutex
-            # What is compressed has to be compressed in the order of the wire, and is left to the event loop.
-            sender = stream.sender if opened.agreement.permessage_deflate is None else None
         new_waiter = new_waiter_here()
+        sockets = stream if isinstance(stream, SocketStream) else None
+        mutex = Lock() if sockets is None else sockets.mutex
         inbox, turn = InboxOfThreads(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
         link, connection = connected(opened, options, inbox=inbox, turn=turn)
-        if isinstance(stream, SocketStream) and Lending.is_possible(stream, link.session):
-            inbox.lend_from_now_on(Lending(link, stream, options.max_message_size, host.soon))
-        outbox = Outbox(link, turn, host.soon, sender)
+        if sockets is not None and Lending.is_possible(sockets, link.session):
+            inbox.lend_from_now_on(Lending(link.session, sockets, options.max_message_size, host.soon), link.take)
+        # What is compressed has to be compressed in the order of the wire, and is left to the event loop.
+        is_direct = sockets is not None and opened.agreement.permessage_deflate is None
+        outbox = Outbox(link, turn, host.soon, sockets if is_direct else None)
         tasks.start_soon(outbox.run)
         ready(_Parts(link, connection, inbox, outbox, options))
         try:
@@ -258,7 +256,8 @@ class WebSocket(BaseWebSocket):
         failure is raised by this call or by the next. Sending a CloseMessage starts the closing handshake; ``recv``
         then gives what the peer still sends, up to its own close.
 
-        An interrupt (KeyboardInterrupt) while it waits has no effect on the connection: the message is not sent.
+        An interrupt (KeyboardInterrupt) while it waits has no effect on the connection: the message is not sent, or
+        sent whole in the background when it was begun.
 
         Raises:
             TypeError: it is not a message.

@@ -27,13 +27,9 @@ class Turn:
 
         Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
         """
-        if self._take_at_once():
+        given = self._enter(first=first)
+        if given is None:
             return
-        given = self._new_waiter()
-        if first:
-            self._waiting.appendleft(given)
-        else:
-            self._waiting.append(given)
         try:
             await given.wait()
         except BaseException:
@@ -50,24 +46,35 @@ class Turn:
         else:
             self.is_taken = False
 
-    def _take_at_once(self) -> bool:
-        if self.is_taken:
-            return False
-        self.is_taken = True
-        return True
+    def _enter(self, *, first: bool) -> Waiter | None:
+        """Take the turn, or a place among those who wait for it."""
+        if not self.is_taken:
+            self.is_taken = True
+            return None
+        given = self._new_waiter()
+        if first:
+            self._waiting.appendleft(given)
+        else:
+            self._waiting.append(given)
+        return given
 
 
 class SharedTurn(Turn):
     """A turn that a thread beside the event loop may take as well: by holding ``mutex`` while it is not taken.
 
     Threads hold the mutex for as long as it takes to write without waiting. One that could not write everything leaves
-    the turn taken, and a task to the event loop that gives it back.
+    the turn taken, and a task to the event loop that gives it back; so does one that tasks have begun to wait behind.
     """
 
     def __init__(self, new_waiter: NewWaiter, mutex: Lock) -> None:
         super().__init__(new_waiter)
         self.mutex = mutex
 
-    def _take_at_once(self) -> bool:
+    @property
+    def is_awaited(self) -> bool:
+        """Whether tasks wait for it, so that only the event loop can give it back; to be asked with ``mutex`` held."""
+        return bool(self._waiting)
+
+    def _enter(self, *, first: bool) -> Waiter | None:
         with self.mutex:
-            return super()._take_at_once()
+            return super()._enter(first=first)

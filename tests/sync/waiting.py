@@ -11,26 +11,32 @@ from .peers import PATIENCE
 
 def until_one_receives(ws: WebSocket, number: int = 1) -> None:
     """Wait until so many threads wait in ``recv``."""
-    _until(lambda: len(ws._inbox._waiting) >= number)  # pyright: ignore[reportPrivateUsage]
+    until(lambda: len(ws._inbox._waiting) >= number)  # pyright: ignore[reportPrivateUsage]
 
 
 def until_one_sends(ws: WebSocket, number: int = 1) -> None:
     """Wait until so many threads wait in ``send``."""
-    _until(lambda: len(ws._outbox._waiting) >= number)  # pyright: ignore[reportPrivateUsage]
+    until(lambda: len(ws._outbox._waiting) >= number)  # pyright: ignore[reportPrivateUsage]
+
+
+def until_one_writes(ws: WebSocket) -> None:
+    """Wait until a thread is in the middle of a message, and waits for the socket."""
+    until(lambda: ws._outbox._is_writing_here)  # pyright: ignore[reportPrivateUsage]
 
 
 def until_one_closes(ws: WebSocket) -> None:
     """Wait until a close frame waits behind messages."""
     outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
-    _until(lambda: any(not isinstance(item, tuple) for item in list(outbox._queue)))  # pyright: ignore[reportPrivateUsage]
+    until(lambda: any(not isinstance(item, tuple) for item in list(outbox._queue)))  # pyright: ignore[reportPrivateUsage]
 
 
 def until_one_calls(ws: WebSocket) -> None:
     """Wait until a thread waits for the event loop."""
-    _until(lambda: bool(ws._host._calls))  # pyright: ignore[reportPrivateUsage]
+    until(lambda: bool(ws._host._calls))  # pyright: ignore[reportPrivateUsage]
 
 
-def _until(condition: object) -> None:
+def until(condition: object) -> None:
+    """Wait until it is so."""
     give_up = time.monotonic() + PATIENCE
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < give_up

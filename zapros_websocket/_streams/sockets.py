@@ -255,12 +255,14 @@ class SocketStream(AsyncBaseNetworkStream):
         """``recv`` of a plain socket. A thread beside the event loop holds ``mutex`` while it calls it."""
         return self._socket.recv
 
-    def fileno(self) -> int:
-        """The number of the socket."""
-        return self._socket.fileno()
+    def readiness(self, event: int) -> Callable[[float], object]:
+        """What waits in a thread for up to so many seconds, and says whether the socket is ready for ``event``."""
+        selector = _Selector()
+        selector.register(self._socket, event)
+        return selector.select
 
     @property
-    def sender(self) -> Callable[[bytes], int] | None:
+    def sender(self) -> Callable[[bytes | memoryview], int] | None:
         """``send`` of a plain socket; what TLS does not write it has encrypted all the same.
 
         A thread beside the event loop holds ``mutex`` while it calls it.
