@@ -63,7 +63,8 @@ def open_through(opening: Opening, client: Client, timeout: float | None, portal
     except Exception as error:
         deadline.close_all()
         is_over = timeout is not None and monotonic() - began >= timeout
-        if deadline.is_over or (is_over and isinstance(error, zapros.TimeoutError)):
+        # When a handshake of TLS takes too long, Zapros lets the error of Python out.
+        if deadline.is_over or (is_over and isinstance(error, (zapros.TimeoutError, TimeoutError))):
             raise too_late(timeout) from error
         translated = translate(error)
         if translated is error:

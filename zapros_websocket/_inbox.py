@@ -102,6 +102,11 @@ class Inbox:
         """Whether the reader has to wait for room."""
         return self._needs_room
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the reader waits, and what the peer sends does not reach it."""
+        return self._needs_room
+
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
         while self._needs_room:

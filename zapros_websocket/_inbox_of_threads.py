@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
+from math import inf
 from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -66,6 +67,7 @@ class InboxOfThreads(Inbox):
         self._mutex = threading.RLock()
         self._soon = soon
         self._lending: Lending | None = None
+        self._taken_at = -inf
         self._crossed: deque[Message] = deque()
         self._crossed_bytes = 0
         # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop over this is none.
@@ -84,6 +86,11 @@ class InboxOfThreads(Inbox):
     def is_full(self) -> bool:
         """Whether the reader has to wait: for room, or for the socket."""
         return self._needs_room or self._is_on_loan
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the reader waits, and what the peer sends does not reach it."""
+        return self._needs_room or (self._lending is not None and self._lending.is_out)
 
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more, and until the socket is back."""
@@ -175,7 +182,7 @@ class InboxOfThreads(Inbox):
                 if not self._waiting and self._has_something:
                     message = self._next()
                     self._make_room()
-                    self._ask_for_loan(message, 0)
+                    self._ask_for_loan(message)
                     return message
                 if timeout == 0:
                     raise _too_late(timeout)
@@ -195,7 +202,7 @@ class InboxOfThreads(Inbox):
                 self._make_room()
                 self._waiting.remove(place)
                 self._wake()
-                self._ask_for_loan(message, monotonic() - began)
+                self._ask_for_loan(message)
                 return message
         except BaseException:
             with self._mutex:
@@ -212,16 +219,18 @@ class InboxOfThreads(Inbox):
     def _is_on_loan(self) -> bool:
         return self._lending is not None and (self._lending.is_wanted or self._lending.is_lent)
 
-    def _ask_for_loan(self, message: Message | None, waited: float) -> None:
-        """Once a message came soon, the next may come as soon: this thread could read it itself."""
+    def _ask_for_loan(self, message: Message | None) -> None:
+        """Once a message was taken soon after the last, the next may be as well: this thread could read it itself."""
         lending = self._lending
         if lending is None or message is None or self._lifted:
             return
+        now = monotonic()
+        since, self._taken_at = now - self._taken_at, now
         if self._waiting:
             # The next thread in the row waits for the reader already.
             if lending.is_lent:
                 lending.give_back()
-        elif waited < lending.patience / 2 and isinstance(message, (TextMessage, BinaryMessage)):
+        elif since < lending.patience / 2 and isinstance(message, (TextMessage, BinaryMessage)):
             lending.is_wanted = len(message.data) <= _SMALL
 
     def _read_here(self, place: ThreadPlace, timeout: float | None) -> None:

@@ -69,8 +69,10 @@ class Lending:
 
     def __init__(self, session: Session, stream: SocketStream, limit: int, soon: Soon) -> None:
         self.patience = PATIENCE
+        # Whether threads may read; whether one would like to; whether the reader waits for it to come back.
         self.is_lent = False
         self.is_wanted = False
+        self.is_out = False
         self._session = session
         self._stream = stream
         self._soon = soon
@@ -134,7 +136,7 @@ class Lending:
             return False
         self._back = Event()
         self._unread = _Unread([], rest, is_foreign=False)
-        self.is_lent = True
+        self.is_lent = self.is_out = True
         return True
 
     async def until_back(self) -> None:
@@ -147,7 +149,7 @@ class Lending:
 
     def end(self, queue: deque[Message]) -> bytes:
         """Leave the socket to the reader, and return what it has to take in first."""
-        self.is_lent = self.is_wanted = False
+        self.is_lent = self.is_wanted = self.is_out = False
         self._digest(queue)
         return self._unread.rest
 

@@ -267,7 +267,7 @@ class Link:
     @property
     def is_deaf(self) -> bool:
         """Whether the reader is stopped by backpressure."""
-        return self.inbox.is_full
+        return self.inbox.is_deaf
 
     def send_ping(self) -> None:
         """Have a ping written behind the frame that is being written."""

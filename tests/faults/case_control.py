@@ -13,7 +13,7 @@ from zapros_websocket import ConnectionClosed, Message, PingMessage, PongMessage
 from .measure import turns_of_others
 from .registry import Group
 from .stage import LARGE, Outcome, Stage, error_in_words, in_words, received, send_without_end, size_of
-from .steps import answer_close, await_bytes, count, echo, hold, large, read, read_pong, switch, write
+from .steps import answer_close, await_bytes, count, echo, hold, large, read, read_pong, switch, tell, write
 from .surfaces import Options
 
 PINGS: Final = Group("Pings, and a peer that vanishes")
@@ -45,11 +45,12 @@ async def ping_flood(stage: Stage) -> Outcome:
         write(flood, times=FLOOD // 20),
         write(frame(PING, b"the last")),
         read_pong(b"the last"),
+        tell(),
         write(frame(TEXT, b"done")),
         answer_close(),
     )
     async with turns_of_others() as turns, stage.connect(peer.url) as connection:
-        await anyio.sleep(0.5)
+        await peer.told()
         messages: list[Message] = []
         while TextMessage("done") not in messages[-1:]:
             messages.append(await connection.recv())

@@ -44,6 +44,7 @@ class Performance:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._name = ""
         self._released = threading.Event()
         self._began = time.monotonic()
         self._events: list[list[object]] = []
@@ -58,7 +59,7 @@ class Performance:
         shake = Handshake(self._connection)
         self._accept_value = shake.accept_value()
         name, script = script_of(shake.path)
-        self._released = self._all_released[name]
+        self._name, self._released = name, self._all_released[name]
         self._log("request", shake.head.decode("latin-1"))
         write_line({"asked": name})
         try:
@@ -164,6 +165,9 @@ class Performance:
         while time.monotonic() < deadline and not self._released.is_set():
             if any(happened & _HAS_LEFT for _, happened in poll.poll(50)):
                 return
+
+    def do_tell(self) -> None:
+        write_line({"told": self._name})
 
     def do_let_go(self, name: str) -> None:
         self._all_released[name].set()

@@ -172,6 +172,10 @@ class Peer:
         """Wait until the request has come."""
         await self._process.line("asked", self._name)
 
+    async def told(self) -> None:
+        """Wait until it has come to where it is to tell."""
+        await self._process.line("told", self._name)
+
     async def let_go(self) -> None:
         """End its hold."""
         await anyio.to_thread.run_sync(self._let_go)

@@ -100,6 +100,11 @@ def let_go(name: str) -> Step:
     return ["let_go", name]
 
 
+def tell() -> Step:
+    """Tell the test that all before this is done."""
+    return ["tell"]
+
+
 def await_bytes() -> Step:
     """Wait until the client has sent something, without reading it."""
     return ["await_bytes"]

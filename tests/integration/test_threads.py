@@ -476,3 +476,17 @@ def test_errors_of_the_network_stay_those_of_zapros(
     proxy = through(servers.start("http_proxy").address("http"))
     with pytest.raises(zapros.SSLError):
         connect_ws(f"{servers.secure().address('wss')}/echo", client=client, context=proxy).__enter__()
+
+
+def test_a_handshake_of_tls_without_an_answer_is_too_late_whoever_notices_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_: object, __: float) -> None:
+        await anyio.sleep_forever()
+
+    # The timeout that Zapros was told is the one that ends it.
+    monkeypatch.setattr("zapros_websocket._blocking.Deadline.wait", never)
+    with socket.create_server(("127.0.0.1", 0)) as silent, zapros.Client() as client:
+        url = f"wss://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(HandshakeTimeoutError), connect_ws(url, client=client, open_timeout=0.2):
+            pass

@@ -36,15 +36,23 @@ def lending_of(ws: WebSocket) -> Lending:
     return lending
 
 
-def lend(ws: WebSocket, server: PairServer, patience: float = FOR_EVER) -> Lending:
-    """Have the socket lent, as two messages do that come one soon after the other; and it may be back already."""
+def ask(ws: WebSocket, server: PairServer) -> Lending:
+    """Take two messages, one soon after the other: the socket is lent with the next."""
     lending = lending_of(ws)
     lending.patience = FOR_EVER
-    server.peer.send(ws_events.TextMessage("one"))
-    assert ws.recv() == TextMessage("one")
+    for text in ("one", "two"):
+        server.peer.send(ws_events.TextMessage(text))
+        assert ws.recv() == TextMessage(text)
+    assert lending.is_wanted
+    return lending
+
+
+def lend(ws: WebSocket, server: PairServer, patience: float = FOR_EVER) -> Lending:
+    """Have the socket lent; without patience it may be back already."""
+    lending = ask(ws, server)
     lending.patience = patience
-    server.peer.send(ws_events.TextMessage("two"))
-    assert ws.recv() == TextMessage("two")
+    server.peer.send(ws_events.TextMessage("three"))
+    assert ws.recv() == TextMessage("three")
     if patience == FOR_EVER:
         until(lambda: lending.is_lent)
     return lending
@@ -98,16 +106,13 @@ def test_messages_that_come_in_pieces(server: PairServer, size: int) -> None:
 
 def test_a_piece_that_the_reader_has_is_handed_out_with_the_socket(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-        lending = lending_of(ws)
-        lending.patience = FOR_EVER
-        server.peer.send(ws_events.TextMessage("one"))
-        assert ws.recv() == TextMessage("one")
-        wire = b"".join(server.peer.protocol.send(ws_events.TextMessage(text)) for text in ("two", "three"))
+        lending = ask(ws, server)
+        wire = b"".join(server.peer.protocol.send(ws_events.TextMessage(text)) for text in ("three", "four"))
         server.peer.sock.sendall(wire[:-2])
-        assert ws.recv() == TextMessage("two")
+        assert ws.recv() == TextMessage("three")
         until(lambda: lending.is_lent)
         server.peer.sock.sendall(wire[-2:])
-        assert ws.recv() == TextMessage("three")
+        assert ws.recv() == TextMessage("four")
 
 
 def test_what_is_no_data_message_goes_to_the_reader_in_its_place(server: PairServer) -> None:
@@ -186,6 +191,17 @@ def test_a_ping_of_ours_takes_the_socket_back(server: PairServer) -> None:
         assert not lending.is_lent
 
 
+def test_keepalive_knows_when_nobody_else_listens(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        link, lending = ws._parts.link, ask(ws, server)  # pyright: ignore[reportPrivateUsage]
+        # The reader listens, though the socket is wanted.
+        assert not link.is_deaf
+        server.peer.send(ws_events.TextMessage("three"))
+        assert ws.recv() == TextMessage("three")
+        until(lambda: lending.is_lent)
+        assert link.is_deaf
+
+
 def test_a_thread_that_waits_in_vain_gives_the_socket_back(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         lending = lend(ws, server)
@@ -223,10 +239,7 @@ def test_the_next_in_the_row_is_served_by_the_reader(server: PairServer) -> None
 
 def test_a_thread_that_waits_for_the_reader_keeps_the_socket_with_it(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-        lending = lending_of(ws)
-        lending.patience = FOR_EVER
-        server.peer.send(ws_events.TextMessage("one"))
-        assert ws.recv() == TextMessage("one")
+        lending = ask(ws, server)
         receiving = Background(ws.recv)
         until_one_receives(ws)
         wire = server.peer.protocol.send(ws_events.TextMessage("in pieces"))
