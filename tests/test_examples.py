@@ -42,7 +42,7 @@ PYTHON: Final = re.compile(
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
 PROGRAM: Final = re.compile(
-    r"^ *(trio|asyncio|anyio|uvloop)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE
+    r"^ *(trio|asyncio|anyio|uvloop)\.run\(|^( {4})?with connect_ws\(|^for attempt in reconnecting_sync\(", re.MULTILINE
 )
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
 NOT_OURS: Final = re.compile(

@@ -33,6 +33,8 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connection import AsyncWebSocket as AsyncWebSocket
     from ._reconnecting import Attempt as Attempt
     from ._reconnecting import reconnecting as reconnecting
+    from ._reconnecting_sync import SyncAttempt as SyncAttempt
+    from ._reconnecting_sync import reconnecting_sync as reconnecting_sync
     from ._sync import WebSocket as WebSocket
     from ._sync import connect_ws as connect_ws
 else:
@@ -42,3 +44,4 @@ else:
     from ._without_wsproto import connect_ws as connect_ws
     from ._without_wsproto import open_ws as open_ws
     from ._without_wsproto import reconnecting as reconnecting
+    from ._without_wsproto import reconnecting_sync as reconnecting_sync

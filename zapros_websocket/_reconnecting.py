@@ -26,6 +26,8 @@ from ._retries import ReconnectPolicy, Retries, lost_connections
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from ._sync import WebSocket
+
 
 class reconnecting:
     """Stay connected: an asynchronous iterator of attempts, each of which is an ``async with`` block on a connection::
@@ -153,7 +155,7 @@ class Attempt:
         return self._retries.left(exc, loss, now)
 
 
-def loss_of(ws: AsyncWebSocket, raised: BaseException | None) -> ConnectionClosed | None:
+def loss_of(ws: AsyncWebSocket | WebSocket, raised: BaseException | None) -> ConnectionClosed | None:
     """The loss of this connection for which a block has ended, or None; to be asked before the connection is closed."""
     if raised is None:
         return ws._seen_close()  # pyright: ignore[reportPrivateUsage]

@@ -383,6 +383,14 @@ class WebSocket(BaseWebSocket):
     def _raise_closed(self) -> NoReturn:
         raise self._parts.link.closed_error()
 
+    # What reconnecting asks
+
+    def _seen_close(self) -> ConnectionClosed | None:
+        return self._connection._seen_close()  # pyright: ignore[reportPrivateUsage]
+
+    def _is_lost_by(self, error: ConnectionClosed) -> bool:
+        return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]
+
     def __del__(self) -> None:
         if self._forks == process.forks and not self._parts.link.closed.is_set():
             warnings.warn(
