@@ -46,7 +46,8 @@ PROGRAM: Final = re.compile(
 )
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
 NOT_OURS: Final = re.compile(
-    r"^(?:from|import) (litestar|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b", re.MULTILINE
+    r"^(?:from|import) (litestar|opentelemetry|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b",
+    re.MULTILINE,
 )
 
 

@@ -10,7 +10,9 @@ from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
 from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
+from ._observer import Observer as Observer
 from ._payloads import JsonValue as JsonValue
+from ._protocol.headers import FrameHeader as FrameHeader
 from ._protocol.messages import BinaryMessage as BinaryMessage
 from ._protocol.messages import CloseCode as CloseCode
 from ._protocol.messages import CloseMessage as CloseMessage

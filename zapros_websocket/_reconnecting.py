@@ -20,6 +20,7 @@ from zapros import URL, AsyncClient, Headers, RequestContext
 from ._connect import aconnect_ws
 from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
+from ._observer import Observer
 from ._protocol.options import PerMessageDeflateExtension
 from ._retries import ReconnectPolicy, Retries, lost_connections
 
@@ -76,6 +77,7 @@ class reconnecting:
         open_timeout: float | None = 10.0,
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._policy = ReconnectPolicy() if policy is None else policy
         self._connect = partial(
@@ -91,6 +93,7 @@ class reconnecting:
             open_timeout=open_timeout,
             close_timeout=close_timeout,
             context=context,
+            observer=observer,
         )
         # What is wrong with the arguments is found now.
         self._connect()

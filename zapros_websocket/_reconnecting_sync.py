@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from anyio.from_thread import BlockingPortal
 from zapros import URL, Client, Headers, RequestContext
 
+from ._observer import Observer
 from ._portal import refuse_event_loop
 from ._protocol.options import PerMessageDeflateExtension
 from ._reconnecting import loss_of
@@ -69,6 +70,7 @@ class reconnecting_sync:
         open_timeout: float | None = 10.0,
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
+        observer: Observer | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
         self._policy = ReconnectPolicy() if policy is None else policy
@@ -85,6 +87,7 @@ class reconnecting_sync:
             open_timeout=open_timeout,
             close_timeout=close_timeout,
             context=context,
+            observer=observer,
             portal=portal,
         )
         # What is wrong with the arguments is found now.

@@ -24,7 +24,6 @@ from zapros_websocket import (
     HandshakeError,
     ReconnectPolicy,
     TextMessage,
-    _reconnecting_sync,
     connect_ws,
     reconnecting,
     reconnecting_sync,
@@ -78,7 +77,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_reconnecting_sync, "time", clock)
+    monkeypatch.setattr("zapros_websocket._reconnecting_sync.time", clock)
     return clock
 
 
