@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "testing._script": set(),
     "testing._steps": {"anyio"},
     "testing._peer": {"anyio", "wsproto"},
-    "testing._recorder": {"anyio", "wsproto", "zapros"},
+    "testing._recorder": {"anyio", "trio", "wsproto", "zapros"},
     "testing._recording": set(),
     "testing._half": {"wsproto"},
     "testing._echo": {"anyio", "wsproto"},

@@ -174,7 +174,7 @@ class TestTheEnd:
             server.peer.reset()
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
-        [(code, _, by)] = cast("list[tuple[int, str, str]]", witness.of("closed"))
+        [(code, _, by)] = cast("list[tuple[int, str, str | None]]", witness.of("closed"))
         assert (code, by) == (1006, None)
 
     async def test_by_a_failure(self, server: MemoryServer, witness: Witness) -> None:
