@@ -42,11 +42,12 @@ PYTHON: Final = re.compile(
 )
 LOOKS_LIKE_PYTHON: Final = re.compile(r"^\s*(```|~~~|:::)\s*\{?(python|py|code)", re.MULTILINE)
 PROGRAM: Final = re.compile(
-    r"^ *(trio|asyncio|anyio|uvloop)\.run\(|^with connect_ws\(|^    with connect_ws\(", re.MULTILINE
+    r"^ *(trio|asyncio|anyio|uvloop)\.run\(|^( {4})?with connect_ws\(|^for attempt in reconnecting_sync\(", re.MULTILINE
 )
 TEST: Final = re.compile(r"^(async )?def test_", re.MULTILINE)
 NOT_OURS: Final = re.compile(
-    r"^(?:from|import) (litestar|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b", re.MULTILINE
+    r"^(?:from|import) (litestar|opentelemetry|starlette|fastapi|uvloop|websockets|trio_websocket|httpx_ws)\b",
+    re.MULTILINE,
 )
 
 

@@ -10,11 +10,9 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import BinaryMessage, ConnectionClosed, PingMessage, PongMessage, TextMessage, aconnect_ws
-from zapros_websocket._frame_log import LoggedSession, logger, session
-from zapros_websocket._protocol.deflate import Deflate
-from zapros_websocket._protocol.options import PerMessageDeflateExtension
-from zapros_websocket._protocol.session import Session
+from zapros_websocket import ConnectionClosed, PingMessage, PongMessage, TextMessage, aconnect_ws
+from zapros_websocket._frame_log import FrameLog, observers_of
+from zapros_websocket._observer import Observer, logger
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +58,7 @@ async def test_what_goes_over_a_connection_is_logged_in_the_order_of_the_wire(
         "< pong 21 (1 bytes)",
         "< close 4000 'enough'",
         "> close 4000 'enough'",
+        "closed: 4000 'enough', by the server",
     ]
 
 
@@ -72,7 +71,7 @@ async def test_what_the_peer_sent_is_escaped_and_cut(server: MemoryServer, lines
     assert list(lines)[1:4] == [
         r"< text 'a\r\nconnection 7: \x1b[2J\u202e' (22 characters)",
         f"< binary {'00 ' * 63}00... (1000 bytes)",
-        f"> text '{chr(92)}xfc{f'{chr(92)}xfc' * 63}'... (2000 bytes)",
+        f"> text '{chr(92)}xfc{f'{chr(92)}xfc' * 63}'... (1000 characters)",
     ]
 
 
@@ -81,31 +80,46 @@ async def test_a_connection_that_fails_says_so(server: MemoryServer, lines: list
         await server.peer.write(b"\x83\x00")
         with pytest.raises(ConnectionClosed):
             await ws.recv()
-    assert any(line.startswith("failed: close 1002 ") for line in lines)
+    [*_, closed] = lines
+    assert closed.startswith("closed: 1002 ")
+    assert closed.endswith(", by the client")
 
 
-async def test_a_large_message_is_logged_as_well(lines: list[str]) -> None:
-    logged = session(max_message_size=1 << 20, deflate=Deflate(PerMessageDeflateExtension()))
-    frame = b"\x82\x7f" + (100_000).to_bytes(8, "big") + bytes(100_000)
-    assert logged.receive(frame[:50_000]) == []
-    room = logged.room()
-    assert room is not None
-    room[:] = frame[50_000:]
-    assert logged.fill(len(room)) == [BinaryMessage(bytes(100_000))]
-    logged.ping(b"?")
-    logged.take_control()
-    opened, *rest = lines
+async def test_a_connection_that_is_lost_says_so(server: MemoryServer, lines: list[str]) -> None:
+    async with aconnect_ws("ws://test/", client=server.client) as ws:
+        server.peer.end()
+        with pytest.raises(ConnectionClosed):
+            await ws.recv()
+    [*_, closed] = lines
+    assert closed == "closed: 1006 'the connection was lost: the peer ended TCP without a close frame', lost"
+
+
+async def test_the_compression_that_was_agreed_to_is_named(lines: list[str]) -> None:
+    server = MemoryServer(deflate=True)
+    async with aconnect_ws("ws://test/", client=server.client, permessage_deflate=True, close_timeout=0) as ws:
+        await ws.send("hello")
+    opened, sent, *_ = lines
     assert opened.startswith("open, PerMessageDeflateExtension(")
-    assert rest == [f"< binary {'00 ' * 63}00... (100000 bytes)", "> ping 3f (1 bytes)"]
+    assert sent == "> text 'hello' (5 characters)"
 
 
-def test_without_the_level_nothing_is_in_the_way() -> None:
-    assert type(session(max_message_size=1, deflate=None)) is Session
+def test_without_the_level_nobody_observes() -> None:
+    assert observers_of(None) is None
+
+
+def test_an_observer_of_the_caller_stands_beside_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert observers_of(Observer()) is not None
+    with caplog.at_level(logging.DEBUG, logger.name):
+        both = observers_of(Observer())
+    assert both is not None
+    seen: list[type[Observer]] = []
+    both.tell(lambda observer: seen.append(type(observer)))
+    assert seen == [FrameLog, Observer]
 
 
 def test_each_connection_has_a_number_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger.name):
         for _ in range(2):
-            LoggedSession(max_message_size=1)
+            FrameLog().closed(ConnectionClosed(1000), by=None)
     first, second = (record.getMessage() for record in caplog.records)
     assert first != second

@@ -35,3 +35,5 @@ def test_the_calls_raise_runtime_error_saying_what_to_install(package: ModuleTyp
         package.connect_ws("ws://test/")
     with pytest.raises(RuntimeError, match="pip install wsproto"):
         package.reconnecting("ws://test/")
+    with pytest.raises(RuntimeError, match="pip install wsproto"):
+        package.reconnecting_sync("ws://test/")

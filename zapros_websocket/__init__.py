@@ -10,7 +10,9 @@ from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
 from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
+from ._observer import Observer as Observer
 from ._payloads import JsonValue as JsonValue
+from ._protocol.headers import FrameHeader as FrameHeader
 from ._protocol.messages import BinaryMessage as BinaryMessage
 from ._protocol.messages import CloseCode as CloseCode
 from ._protocol.messages import CloseMessage as CloseMessage
@@ -33,6 +35,8 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connection import AsyncWebSocket as AsyncWebSocket
     from ._reconnecting import Attempt as Attempt
     from ._reconnecting import reconnecting as reconnecting
+    from ._reconnecting_sync import SyncAttempt as SyncAttempt
+    from ._reconnecting_sync import reconnecting_sync as reconnecting_sync
     from ._sync import WebSocket as WebSocket
     from ._sync import connect_ws as connect_ws
 else:
@@ -42,3 +46,4 @@ else:
     from ._without_wsproto import connect_ws as connect_ws
     from ._without_wsproto import open_ws as open_ws
     from ._without_wsproto import reconnecting as reconnecting
+    from ._without_wsproto import reconnecting_sync as reconnecting_sync

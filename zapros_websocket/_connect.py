@@ -17,12 +17,15 @@ from anyio import CancelScope, create_task_group, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
-from ._frame_log import session as new_session
+from ._frame_log import observers_of
 from ._inbox import Inbox
 from ._link import SHORT, Link
+from ._observed import ObservedLink, ObservedSession
+from ._observer import Observer, check_observer
 from ._opening import Opened, Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
+from ._protocol.session import Session
 from ._streams.sockets import SocketTransport
 from ._turn import Turn
 
@@ -57,6 +60,7 @@ class aconnect_ws:
         open_timeout: Seconds for everything up to the 101; None waits for ever.
         close_timeout: Seconds for the closing handshake, and for the peer to end TCP.
         context: The request context for the handlers of the client, such as ``{"network": {"proxy": ...}}``.
+        observer: Hears what goes over the connection, and how it fares and ends.
 
     Entering it, cancelled, closes what was opened so far.
 
@@ -82,6 +86,7 @@ class aconnect_ws:
         open_timeout: float | None = 10.0,
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._client = _checked(client)
         self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
@@ -92,11 +97,13 @@ class aconnect_ws:
             headers=headers,
             context=context,
         )
+        check_observer(observer)
+        self._observer = observer
         self._bug: BaseException | None = None
 
     async def __aenter__(self) -> AsyncWebSocket:
         """Connect."""
-        self._link, self._connection = await _open(self._opening, self._client, self._options)
+        self._link, self._connection = await _open(self._opening, self._client, self._options, self._observer)
         self._tasks = create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._keep)
@@ -144,6 +151,7 @@ async def open_ws(
     open_timeout: float | None = 10.0,
     close_timeout: float = 10.0,
     context: RequestContext | None = None,
+    observer: Observer | None = None,
 ) -> AsyncWebSocket:
     """Open a connection whose tasks run in ``task_group``, an anyio task group or a trio nursery.
 
@@ -158,12 +166,13 @@ async def open_ws(
     opening = Opening(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
     )
-    link, connection = await _open(opening, client, options)
+    check_observer(observer)
+    link, connection = await _open(opening, client, options, observer)
     try:
         task_group.start_soon(link.run_unshielded)
     except BaseException:
         # A group that takes no more tasks: nobody would ever close what was opened.
-        await link.stream.aclose(grace=0)
+        await link.discard()
         raise
     return connection
 
@@ -174,20 +183,33 @@ def _checked(client: AsyncClient | None) -> AsyncClient | None:
     return client
 
 
-async def _open(opening: Opening, client: AsyncClient | None, options: Options) -> tuple[Link, AsyncWebSocket]:
+async def _open(
+    opening: Opening, client: AsyncClient | None, options: Options, observer: Observer | None
+) -> tuple[Link, AsyncWebSocket]:
     if client is not None:
-        return connected(await opening.through(client, options.open_timeout), options)
-    return connected(await open_by_itself(opening, options), options)
+        return connected(await opening.through(client, options.open_timeout), options, observer)
+    return connected(await open_by_itself(opening, options), options, observer)
 
 
 def connected(
-    opened: Opened, options: Options, *, inbox: Inbox | None = None, turn: Turn | None = None
+    opened: Opened,
+    options: Options,
+    observer: Observer | None,
+    *,
+    inbox: Inbox | None = None,
+    turn: Turn | None = None,
 ) -> tuple[Link, AsyncWebSocket]:
-    """The connection that a handshake has led to; its link is to be run."""
-    agreed = opened.agreement.permessage_deflate
+    """The connection that a handshake has led to; its link is to be run, or discarded."""
+    subprotocol, agreed = opened.agreement.subprotocol, opened.agreement.permessage_deflate
     deflate = None if agreed is None else Deflate(agreed)
-    session = new_session(max_message_size=options.max_message_size, deflate=deflate)
-    link = Link(opened.stream, session, options, inbox=inbox, turn=turn)
+    size = options.max_message_size
+    observers = observers_of(observer)
+    if observers is None:
+        link = Link(opened.stream, Session(max_message_size=size, deflate=deflate), options, inbox=inbox, turn=turn)
+    else:
+        session = ObservedSession(observers, max_message_size=size, deflate=deflate)
+        link = ObservedLink(opened.stream, session, options, observers=observers, inbox=inbox, turn=turn)
+        observers.tell(lambda one: one.opened(opened.response, subprotocol=subprotocol, permessage_deflate=agreed))
     link.feed(opened.trailing_data)
     return link, AsyncWebSocket(link, agreement=opened.agreement, response=opened.response)
 

@@ -1,6 +1,6 @@
 """What goes over a connection, as debug lines of ``logging``: escaped, cut, and with a number for each connection.
 
-It costs nothing while the logger is not enabled for DEBUG when a connection is opened: the session is another then.
+It is an observer, and there is none while the logger is not enabled for DEBUG when a connection is opened.
 Headers are not logged, and neither is the URL: both can hold credentials.
 """
 
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from ._protocol.frames import TEXT
+from ._observer import Observer, Observers, logger
 from ._protocol.messages import BinaryMessage, CloseMessage, TextMessage
-from ._protocol.outgoing import PING, PONG
-from ._protocol.session import Session
 
 if TYPE_CHECKING:
-    from ._protocol.deflate import Deflate
-    from ._protocol.messages import Message
+    from zapros import Response
 
-logger: Final = logging.getLogger("zapros_websocket")
+    from ._errors import ConnectionClosed
+    from ._protocol.messages import Message
+    from ._protocol.options import PerMessageDeflateExtension
 
 # Characters, or bytes, of a payload that are shown.
 SHOWN: Final = 64
@@ -27,74 +26,39 @@ SHOWN: Final = 64
 _numbers: Final = count(1)
 
 
-def session(*, max_message_size: int, deflate: Deflate | None) -> Session:
-    """A session for a new connection, which logs if it is to."""
-    kind = LoggedSession if logger.isEnabledFor(logging.DEBUG) else Session
-    return kind(max_message_size=max_message_size, deflate=deflate)
+def observers_of(observer: Observer | None) -> Observers | None:
+    """The observers of a new connection: that of the caller, and the log if there is to be one; None without any."""
+    log = [FrameLog()] if logger.isEnabledFor(logging.DEBUG) else []
+    given = [] if observer is None else [observer]
+    return Observers([*log, *given]) if log or given else None
 
 
-class LoggedSession(Session):
-    """A session that logs what comes in and what goes out, in the order of the wire."""
+class FrameLog(Observer):
+    """Logs what comes in and what goes out, in the order of the wire."""
 
-    def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
-        super().__init__(max_message_size=max_message_size, deflate=deflate)
+    def __init__(self) -> None:
         self._number = next(_numbers)
-        # Nothing goes out around it.
-        self.is_simple = False
-        self._log("open%s", "" if deflate is None else f", {deflate.agreed}")
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[Message]:
-        """As ``Session.receive``."""
-        return self._received(super().receive(data))
+    def opened(
+        self, response: Response, *, subprotocol: str | None, permessage_deflate: PerMessageDeflateExtension | None
+    ) -> None:
+        """Say so, and with which compression."""
+        self._log("open%s", "" if permessage_deflate is None else f", {permessage_deflate}")
 
-    def fill(self, count: int) -> list[Message]:
-        """As ``Session.fill``."""
-        return self._received(super().fill(count))
+    def message_sent(self, message: Message) -> None:
+        """Show it."""
+        self._log("> %s", _shown(message))
 
-    def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
-        """As ``Session.encode``."""
-        if self.has_control:
-            # Goes in front of the message, and is logged in front of it.
-            return self.take_control() + self.encode(opcode, payload)
-        self._log("> %s", _frame(opcode, payload))
-        return super().encode(opcode, payload)
+    def message_received(self, message: Message) -> None:
+        """Show it."""
+        self._log("< %s", _shown(message))
 
-    def take_control(self) -> bytes:
-        """As ``Session.take_control``."""
-        if self._close_pending:
-            assert self.sent is not None
-            self._log("> %s", _shown(self.sent))
-        else:
-            pending = [] if self._ping is None else [(PING, self._ping)]
-            for opcode, payload in [*pending, *((PONG, payload) for payload in self._pongs)]:
-                self._log("> %s", _frame(opcode, payload))
-        return super().take_control()
-
-    def _received(self, messages: list[Message]) -> list[Message]:
-        for message in messages:
-            self._log("< %s", _shown(message))
-        return messages
-
-    def _settle(self) -> None:
-        super()._settle()
-        self.is_simple = False
-
-    def _fail(self, failure: CloseMessage) -> None:
-        self._log("failed: %s", _shown(failure))
-        super()._fail(failure)
+    def closed(self, end: ConnectionClosed, *, by: Literal["client", "server"] | None) -> None:
+        """Say how, and by whom."""
+        self._log("closed: %s", f"{int(end.code)} {end.reason or ''!a}, {f'by the {by}' if by else 'lost'}")
 
     def _log(self, line: str, what: str) -> None:
         logger.debug("connection %d: " + line, self._number, what)
-
-
-def _frame(opcode: int, payload: bytes | memoryview) -> str:
-    if opcode == TEXT:
-        # Cut within the bytes: what is left of a character there is shown as what it is.
-        return (
-            f"text {_cut(ascii(bytes(payload[: 4 * SHOWN]).decode(errors='replace')[:SHOWN]), len(payload), 'bytes')}"
-        )
-    name = {PING: "ping", PONG: "pong"}.get(opcode, "binary")
-    return f"{name} {_cut(bytes(payload[:SHOWN]).hex(' '), len(payload), 'bytes')}"
 
 
 def _shown(message: Message) -> str:

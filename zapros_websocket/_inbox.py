@@ -98,6 +98,11 @@ class Inbox:
         self._wake()
 
     @property
+    def depth(self) -> int:
+        """How many messages wait to be taken, without control messages."""
+        return self._put - self._popped
+
+    @property
     def is_full(self) -> bool:
         """Whether the reader has to wait for room."""
         return self._needs_room

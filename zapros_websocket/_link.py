@@ -124,6 +124,10 @@ class Link:
         """``run`` for a task group of the user, who ends it by cancelling the group."""
         await self.run(shield=False)
 
+    async def discard(self) -> None:
+        """Close the stream of a connection that nobody will ``run``."""
+        await self._end()
+
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
         self._running.cancel()

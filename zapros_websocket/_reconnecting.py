@@ -20,11 +20,14 @@ from zapros import URL, AsyncClient, Headers, RequestContext
 from ._connect import aconnect_ws
 from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
+from ._observer import Observer
 from ._protocol.options import PerMessageDeflateExtension
 from ._retries import ReconnectPolicy, Retries, lost_connections
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ._sync import WebSocket
 
 
 class reconnecting:
@@ -74,6 +77,7 @@ class reconnecting:
         open_timeout: float | None = 10.0,
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._policy = ReconnectPolicy() if policy is None else policy
         self._connect = partial(
@@ -89,6 +93,7 @@ class reconnecting:
             open_timeout=open_timeout,
             close_timeout=close_timeout,
             context=context,
+            observer=observer,
         )
         # What is wrong with the arguments is found now.
         self._connect()
@@ -153,7 +158,7 @@ class Attempt:
         return self._retries.left(exc, loss, now)
 
 
-def loss_of(ws: AsyncWebSocket, raised: BaseException | None) -> ConnectionClosed | None:
+def loss_of(ws: AsyncWebSocket | WebSocket, raised: BaseException | None) -> ConnectionClosed | None:
     """The loss of this connection for which a block has ended, or None; to be asked before the connection is closed."""
     if raised is None:
         return ws._seen_close()  # pyright: ignore[reportPrivateUsage]

@@ -28,12 +28,14 @@ from ._host import Host
 from ._inbox_of_threads import InboxOfThreads
 from ._lending import Lending
 from ._link import SHORT, Link
+from ._observer import Observer, check_observer
 from ._opening import Opened, Opening
 from ._outbox import Outbox
 from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
 from ._protocol.options import Options, PerMessageDeflateExtension
 from ._protocol.outgoing import close_message, outgoing
+from ._protocol.session import Session
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
 from ._time_left import time_left
@@ -74,6 +76,7 @@ class connect_ws:
             system and handlers of your own take as long as they take.
         close_timeout: Seconds for the closing handshake, and for the peer to end TCP.
         context: The request context for the handlers of the client, such as ``{"network": {"proxy": ...}}``.
+        observer: Hears what goes over the connection, and how it fares and ends.
         portal: The portal on whose event loop the connection lives (``anyio.from_thread.start_blocking_portal``);
             without one, that of the process.
 
@@ -101,13 +104,16 @@ class connect_ws:
         open_timeout: float | None = 10.0,
         close_timeout: float = 10.0,
         context: RequestContext | None = None,
+        observer: Observer | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
         if client is not None and not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"client is a zapros.Client, not {type(client).__name__}")
         if portal is not None and not isinstance(portal, BlockingPortal):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"portal is an anyio.from_thread.BlockingPortal, not {type(portal).__name__}")
+        check_observer(observer)
         self._client = client
+        self._observer = observer
         self._portal = portal
         self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
         self._opening = Opening(
@@ -123,7 +129,9 @@ class connect_ws:
         refuse_event_loop("async with aconnect_ws(...)")
         portal = self._portal or shared_portal()
         if self._client is None:
-            self._connection = _open(portal, lambda: open_by_itself(self._opening, self._options), self._options)
+            self._connection = _open(
+                portal, lambda: open_by_itself(self._opening, self._options), self._options, self._observer
+            )
             return self._connection
         handed_over = open_through(self._opening, self._client, self._options.open_timeout, portal)
 
@@ -132,7 +140,7 @@ class connect_ws:
             return Opened(stream, handed_over.trailing_data, handed_over.agreement, handed_over.response)
 
         try:
-            self._connection = _open(portal, take, self._options)
+            self._connection = _open(portal, take, self._options, self._observer)
         except Exception:
             handed_over.stream.close()
             raise
@@ -174,7 +182,12 @@ class _Parts:
             await self.close(CloseMessage(CloseCode.NORMAL))
 
 
-def _open(portal: BlockingPortal, handshake: Callable[[], Awaitable[Opened]], options: Options) -> WebSocket:
+def _open(
+    portal: BlockingPortal,
+    handshake: Callable[[], Awaitable[Opened]],
+    options: Options,
+    observer: Observer | None,
+) -> WebSocket:
     host = Host(portal)
 
     async def live(tasks: TaskGroup, ready: Callable[[_Parts], None]) -> None:
@@ -184,11 +197,12 @@ def _open(portal: BlockingPortal, handshake: Callable[[], Awaitable[Opened]], op
         sockets = stream if isinstance(stream, SocketStream) else None
         mutex = Lock() if sockets is None else sockets.mutex
         inbox, turn = InboxOfThreads(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
-        link, connection = connected(opened, options, inbox=inbox, turn=turn)
+        link, connection = connected(opened, options, observer, inbox=inbox, turn=turn)
         if sockets is not None and Lending.is_possible(sockets, link.session):
             inbox.lend_from_now_on(Lending(link.session, sockets, options.max_message_size, host.soon), link.take)
-        # What is compressed has to be compressed in the order of the wire, and is left to the event loop.
-        is_direct = sockets is not None and opened.agreement.permessage_deflate is None
+        # What is compressed has to be compressed in the order of the wire, and is left to the event loop; so is what is
+        # observed.
+        is_direct = opened.agreement.permessage_deflate is None and type(link.session) is Session
         outbox = Outbox(link, turn, host.soon, sockets if is_direct else None)
         tasks.start_soon(outbox.run)
         ready(_Parts(link, connection, inbox, outbox, options))
@@ -382,6 +396,14 @@ class WebSocket(BaseWebSocket):
 
     def _raise_closed(self) -> NoReturn:
         raise self._parts.link.closed_error()
+
+    # What reconnecting asks
+
+    def _seen_close(self) -> ConnectionClosed | None:
+        return self._connection._seen_close()  # pyright: ignore[reportPrivateUsage]
+
+    def _is_lost_by(self, error: ConnectionClosed) -> bool:
+        return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]
 
     def __del__(self) -> None:
         if self._forks == process.forks and not self._parts.link.closed.is_set():

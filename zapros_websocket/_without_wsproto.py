@@ -7,7 +7,7 @@ from typing import NoReturn
 from ._base import AsyncBaseWebSocket as AsyncWebSocket
 from ._base import BaseWebSocket as WebSocket
 
-__all__ = ["AsyncWebSocket", "WebSocket", "aconnect_ws", "connect_ws", "open_ws", "reconnecting"]
+__all__ = ["AsyncWebSocket", "WebSocket", "aconnect_ws", "connect_ws", "open_ws", "reconnecting", "reconnecting_sync"]
 
 
 def aconnect_ws(*args: object, **options: object) -> NoReturn:
@@ -26,5 +26,10 @@ def connect_ws(*args: object, **options: object) -> NoReturn:
 
 
 def reconnecting(*args: object, **options: object) -> NoReturn:
+    """Raise RuntimeError, which says what to install."""
+    aconnect_ws()
+
+
+def reconnecting_sync(*args: object, **options: object) -> NoReturn:
     """Raise RuntimeError, which says what to install."""
     aconnect_ws()

@@ -1,9 +1,10 @@
-"""``reconnecting`` against a real server that is killed in the middle of everything, and started again."""
+"""Staying connected to a real server that is killed in the middle of everything, and started again."""
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,7 +13,7 @@ import anyio.to_thread
 import pytest
 import zapros
 
-from zapros_websocket import ConnectionClosed, HandshakeError, ReconnectPolicy, reconnecting
+from zapros_websocket import ConnectionClosed, HandshakeError, ReconnectPolicy, reconnecting, reconnecting_sync
 
 from .processes import ServerProcess
 
@@ -44,8 +45,11 @@ class MortalServer:
     def kill(self) -> None:
         self._process.close()
 
+    def start_now(self) -> None:
+        self._process = ServerProcess(self._module, "--port", str(self.port))
+
     async def start(self) -> None:
-        self._process = await anyio.to_thread.run_sync(ServerProcess, self._module, "--port", str(self.port))
+        await anyio.to_thread.run_sync(self.start_now)
 
 
 @pytest.fixture(params=["websockets_server", "aiohttp_server"])
@@ -120,3 +124,46 @@ async def test_a_server_that_says_it_restarts_is_connected_to_again(server: Mort
             if attempt.number == 3:
                 break
     assert [(end.code, end.reason) for end in ends] == [(1012, "back soon")] * 2
+
+
+def test_threads_stay_connected_over_two_deaths_of_the_server(server: MortalServer) -> None:
+    echoed: list[object] = []
+    numbers: list[int] = []
+    starting: list[threading.Thread] = []
+    for attempt in reconnecting_sync(f"{server.address}/echo", policy=QUICK):
+        with attempt as ws:
+            numbers.append(attempt.number)
+            ws.send_json({"block": len(numbers)})
+            echoed.append(ws.recv_json(timeout=30))
+            if len(numbers) == 3:
+                break
+            server.kill()
+            starting.append(threading.Thread(target=server.start_now))
+            starting[-1].start()
+            ws.recv(timeout=30)
+    for thread in starting:
+        thread.join()
+    assert echoed == [{"block": 1}, {"block": 2}, {"block": 3}]
+    assert numbers[0] == 1
+    assert numbers == sorted(set(numbers))
+
+
+def test_threads_come_back_to_a_server_that_says_it_restarts(server: MortalServer) -> None:
+    ends: list[ConnectionClosed] = []
+    for attempt in reconnecting_sync(f"{server.address}/close/1012/back soon", policy=QUICK):
+        with attempt as ws:
+            for _ in ws:
+                raise AssertionError("nothing was sent")
+            if isinstance(attempt.previous, ConnectionClosed):
+                ends.append(attempt.previous)
+            if attempt.number == 3:
+                break
+    assert [(end.code, end.reason) for end in ends] == [(1012, "back soon")] * 2
+
+
+def test_a_refusal_is_not_repeated_by_threads(server: MortalServer) -> None:
+    with pytest.raises(HandshakeError):
+        for attempt in reconnecting_sync(f"{server.address}/refuse", policy=QUICK):
+            with attempt:
+                raise AssertionError("there is no connection")
+    assert attempt.number == 1

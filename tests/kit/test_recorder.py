@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import zapros
-from zapros import AsyncBaseHandler, AsyncClient, Request, Response
+from zapros import AsyncBaseHandler, AsyncClient, BaseHandler, Client, Request, Response
 
 from tests.asgi.applications import URL, Echo
 from tests.memory import MemoryServer
@@ -17,6 +17,7 @@ from zapros_websocket import (
     PingMessage,
     TextMessage,
     aconnect_ws,
+    connect_ws,
 )
 from zapros_websocket.testing import (
     Entry,
@@ -48,6 +49,25 @@ async def converse(url: str, client: AsyncClient | None = None, *, greeting: str
     async with aconnect_ws(url, client=client) as ws:
         with pytest.raises(ConnectionClosed):
             await ws.recv()
+
+
+def converse_in_a_thread(url: str, client: Client | None = None) -> None:
+    """The same without an event loop."""
+    with connect_ws(
+        f"{url}feed?x=1", client=client, subprotocols=["chat"], permessage_deflate=True, ping_interval=None
+    ) as ws:
+        ws.send("grüße\n")
+        ws.send(b"\x00\xff")
+        assert ws.recv(timeout=30) == TextMessage("fragments")
+        assert ws.recv(timeout=30) == PingMessage(b"server")
+        ws.ping()
+        ws.close(3000, "enough")
+    with pytest.raises(HandshakeError):
+        with connect_ws(f"{url}no", client=client):
+            pytest.fail("it was refused")
+    with connect_ws(url, client=client) as ws:
+        with pytest.raises(ConnectionClosed):
+            ws.recv(timeout=30)
 
 
 SCRIPTS = [
@@ -112,6 +132,40 @@ async def test_a_conversation_is_recorded_and_played_back(tmp_path: Path) -> Non
     with pytest.raises(ScriptFailed, match=r"expect_text\('grüße\\n'\), but text \"hello\" came"):
         async with scripted_server(*played) as server:
             await converse(server.url, greeting="hello")
+
+
+def test_a_conversation_of_threads_is_recorded_and_played_back(tmp_path: Path) -> None:
+    path = tmp_path / "conversation.txt"
+    with Recorder(path) as recorder:
+        with scripted_server(*SCRIPTS) as server, Client().wrap_with_middleware(recorder) as client:
+            converse_in_a_thread(server.url, client)
+        assert recorder.entries == read_recording(path)
+    assert sorted(lines_of(path)) == sorted(RECORDED.split("\n")[1:-1])
+
+    with scripted_server(*Script.from_recording(path)) as server:
+        converse_in_a_thread(server.url)
+
+
+def test_the_client_of_a_thread_closes_once_and_what_it_learns_by_that_is_no_news(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "x") as recorder:
+        with scripted_server(Script().accept().stall()) as server:
+            with connect_ws(server.url, client=Client().wrap_with_middleware(recorder), close_timeout=0.1) as ws:
+                ws.send("hello")
+            server.check()
+        said = [(entry.sender, entry.kind) for entry in recorder.entries]
+    assert said[-1] == ("client", "end")
+    assert said.count(("client", "end")) == 1
+
+
+def test_plain_requests_of_a_thread_are_not_recorded(tmp_path: Path) -> None:
+    class NoContent(BaseHandler):
+        def handle(self, request: Request) -> Response:
+            return Response(204, request=request, content=b"")
+
+    with Recorder(tmp_path / "x") as recorder:
+        client = Client(NoContent()).wrap_with_middleware(recorder)
+        assert client.get("http://test/").status == 204
+        assert recorder.entries == []
 
 
 async def test_what_a_server_does_is_played_back(tmp_path: Path) -> None:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, cast
-
 import pytest
 
-from zapros_websocket import TextMessage, aconnect_ws
+from zapros_websocket import ConnectionClosed, TextMessage, aconnect_ws, connect_ws
 from zapros_websocket.testing import EchoServer, Script, ScriptFailed, echo_server, scripted_server
 from zapros_websocket.testing.fixtures import ServeScripts
 
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
 
-Connect = Callable[[str], "AbstractContextManager[ClientConnection]"]
-
-
-@pytest.fixture
-def connect() -> Connect:
-    """A synchronous client of somebody else."""
-    return cast("Connect", pytest.importorskip("websockets.sync.client").connect)
-
-
-def test_a_script_without_an_event_loop(connect: Connect) -> None:
+def test_a_script_without_an_event_loop() -> None:
     script = Script().expect_request("/x").expect_text("hi").pause("p").send_text("there")
     with scripted_server(script) as server:
-        with connect(f"{server.url}x") as ws:
+        with connect_ws(f"{server.url}x") as ws:
             ws.send("hi")
             server.reached("p")
             server.check()
             server.resume("p")
-            assert ws.recv() == "there"
+            assert ws.recv_text() == "there"
         assert [request.target for request in server.requests] == ["/x"]
         assert server.transcript[2].data == "hi"
         assert server.url == f"ws://127.0.0.1:{server.port}/"
@@ -44,32 +29,30 @@ def test_a_pause_that_is_not_reached_in_time() -> None:
             server.reached("p", timeout=0.05)
 
 
-def test_a_failure_comes_out_of_the_block(connect: Connect) -> None:
+def test_a_failure_comes_out_of_the_block() -> None:
     with pytest.raises(ScriptFailed, match='text "that" came') as caught:
-        with scripted_server(Script().expect_text("this")) as server, connect(server.url) as ws:
+        with scripted_server(Script().expect_text("this")) as server, connect_ws(server.url) as ws:
             ws.send("that")
-            ws.recv()
-    assert type(caught.value.__context__).__name__ == "ConnectionClosedError"
+            ws.recv_text()
+    assert isinstance(caught.value.__context__, ConnectionClosed)
 
 
-def test_an_echo_server_without_an_event_loop(connect: Connect) -> None:
-    with echo_server(subprotocols=["chat"]) as server, connect(server.url) as ws:
+def test_an_echo_server_without_an_event_loop() -> None:
+    with echo_server(subprotocols=["chat"]) as server, connect_ws(server.url) as ws:
         ws.send("hello")
-        assert ws.recv() == "hello"
+        assert ws.recv_text() == "hello"
         assert server.traffic.received > 0
 
 
-def test_the_fixtures_without_an_event_loop(
-    connect: Connect, websocket_echo_server: EchoServer, websocket_script: ServeScripts
-) -> None:
-    with connect(websocket_echo_server.url) as ws:
+def test_the_fixtures_without_an_event_loop(websocket_echo_server: EchoServer, websocket_script: ServeScripts) -> None:
+    with connect_ws(websocket_echo_server.url) as ws:
         ws.send("hello")
-        assert ws.recv() == "hello"
+        assert ws.recv_text() == "hello"
     first = websocket_script(Script().send_text("first"))
     second = websocket_script(Script().send_text("second"), afterwards=Script())
     for server, text in ((first, "first"), (second, "second")):
-        with connect(server.url) as ws:
-            assert ws.recv() == text
+        with connect_ws(server.url) as ws:
+            assert ws.recv_text() == text
 
 
 @pytest.mark.anyio
@@ -82,30 +65,29 @@ async def test_the_fixtures_in_an_event_loop(websocket_echo_server: EchoServer, 
 
 
 def test_a_script_that_fails_fails_the_test(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("websockets")
     pytester.makepyfile(
         """
         import pytest
-        from websockets.sync.client import connect
+        from zapros_websocket import connect_ws
         from zapros_websocket.testing import Script
 
         pytest_plugins = ["zapros_websocket.testing.fixtures"]
 
         def test_that_is_wrong(websocket_script):
-            with connect(websocket_script(Script().expect_text("this")).url) as ws:
+            with connect_ws(websocket_script(Script().expect_text("this")).url) as ws:
                 ws.send("that")
 
         def test_that_is_right(websocket_script):
-            with connect(websocket_script(Script().expect_text("this")).url) as ws:
+            with connect_ws(websocket_script(Script().expect_text("this")).url) as ws:
                 ws.send("this")
 
         def test_that_is_told(websocket_script):
-            with connect(websocket_script(Script().expect_text("this")).url) as ws:
+            with connect_ws(websocket_script(Script().expect_text("this")).url) as ws:
                 ws.send("that")
-                ws.recv()
+                ws.recv_text()
 
         def test_that_judges(websocket_script):
-            with connect(websocket_script(Script().expect_text(lambda text: 1 / 0)).url) as ws:
+            with connect_ws(websocket_script(Script().expect_text(lambda text: 1 / 0)).url) as ws:
                 ws.send("that")
 
         def test_that_raises(websocket_script):
@@ -125,7 +107,7 @@ def test_a_script_that_fails_fails_the_test(pytester: pytest.Pytester) -> None:
             "*test_that_is_wrong*",
             message,
             "*test_that_is_told*",
-            "*ConnectionClosedError*1011*",
+            "*ConnectionClosed*1011*",
             f"E *{message}",
             "*test_that_judges*",
             "E *ZeroDivisionError*",

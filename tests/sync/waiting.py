@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 
 from zapros_websocket import WebSocket
@@ -33,6 +35,16 @@ def until_one_closes(ws: WebSocket) -> None:
 def until_one_calls(ws: WebSocket) -> None:
     """Wait until a thread waits for the event loop."""
     until(lambda: bool(ws._host._calls))  # pyright: ignore[reportPrivateUsage]
+
+
+def until_main_thread_is_in(function: str) -> None:
+    """Wait until the main thread is in a function of that name."""
+    main = threading.main_thread().ident or 0
+
+    def is_there() -> bool:
+        return sys._current_frames()[main].f_code.co_name == function  # pyright: ignore[reportPrivateUsage]
+
+    until(is_there)
 
 
 def until(condition: object) -> None:

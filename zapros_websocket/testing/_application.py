@@ -51,7 +51,7 @@ _SHORT_CLOSE_TIMEOUT: Final = 1.0
 
 
 class Application(Protocol):
-    """An ASGI 3 application."""
+    """An ASGI 3 application: what ``WebSocketAsgiHandler`` takes. Every framework's application is one."""
 
     async def __call__(self, scope: AsgiEvent, receive: Receive, send: Send, /) -> None:
         """Serve one connection."""
