@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -140,7 +140,7 @@ class HttpxWs(Client):
         return aconnect_ws
 
     @asynccontextmanager
-    async def connect(self, url: str, **options: Any) -> AsyncIterator[Any]:
+    async def connect(self, url: str, **options: Any) -> AsyncGenerator[Any]:
         async with self.entry_point()(url, **options) as ws:
             yield ws
 

@@ -33,7 +33,7 @@ ROWS: Final = (
 )
 
 # What a cell says for what came of its trials.
-WORDS: Final = {
+WORDS: Final[dict[tuple[str, ...], str]] = {
     ("nothing is lost", "nothing is lost"): "nothing is lost",
     ("nothing is lost", "not on asyncio"): "nothing is lost",
     ("nothing is lost", "messages are lost"): "nothing on trio; messages on asyncio",

@@ -9,8 +9,8 @@ import asyncio
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, Final, cast
 
 import trio
 from wsproto.events import CloseConnection, Pong
@@ -292,10 +292,10 @@ async def lost_during_iteration(client: Client, say: Say) -> str | None:
         time.sleep(0.3)
 
     async with client.connect(listen(behave)) as ws:
-        if not hasattr(type(ws), "__aiter__"):
+        if not isinstance(ws, AsyncIterable):
             return "cannot be iterated"
         try:
-            async for _ in ws:
+            async for _ in cast("AsyncIterable[object]", ws):
                 pass
         except Exception:
             return "raises"
