@@ -32,6 +32,8 @@ from zapros_websocket import (
 )
 from zapros_websocket._connection import AsyncWebSocket
 from zapros_websocket._link import Link
+from zapros_websocket._observed import ObservedSession
+from zapros_websocket._observer import Observers
 from zapros_websocket._protocol.session import Session
 from zapros_websocket.testing import echo_server
 
@@ -317,3 +319,12 @@ async def test_a_real_server_agrees_about_bytes_and_messages(witness: Witness) -
         *(12, 2),
     ]
     assert witness.told[-1] == ("closed", (1000, "", "client"))
+
+
+def test_nothing_is_told_of_nothing(witness: Witness) -> None:
+    session = ObservedSession(Observers([witness]), max_message_size=1000)
+    assert session.receive(b"") == []
+    assert session.take_control() == b""
+    session.end("lost")
+    assert session.receive(b"\x81\x00") == []
+    assert witness.told == []

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zapros
-from zapros import AsyncBaseHandler, AsyncClient, BaseHandler, Client, Request, Response
+from zapros import (
+    AsyncBaseHandler,
+    AsyncClient,
+    BaseHandler,
+    BaseNetworkStream,
+    Client,
+    Request,
+    Response,
+    ResponseContext,
+    SyncStream,
+)
 
 from tests.asgi.applications import URL, Echo
 from tests.memory import MemoryServer
@@ -155,6 +167,48 @@ def test_the_client_of_a_thread_closes_once_and_what_it_learns_by_that_is_no_new
         said = [(entry.sender, entry.kind) for entry in recorder.entries]
     assert said[-1] == ("client", "end")
     assert said.count(("client", "end")) == 1
+
+
+def test_an_answer_to_a_thread_without_a_stream_is_left_alone(tmp_path: Path) -> None:
+    class NoStream(BaseHandler):
+        def handle(self, request: Request) -> Response:
+            return Response(101, request=request, content=b"")
+
+    with Recorder(tmp_path / "x") as recorder:
+        with pytest.raises(HandshakeError, match="handed no network stream over"):
+            with connect_ws("ws://test/", client=Client(NoStream()).wrap_with_middleware(recorder)):
+                pytest.fail("there is no stream")
+        assert [entry.kind for entry in recorder.entries] == ["request"]
+
+
+def test_a_stream_that_is_closed_twice_or_read_after_that_has_one_end(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with Recorder(tmp_path / "x") as recorder, theirs:
+        client = Client(Handing(ours)).wrap_with_middleware(recorder)
+        response = client.request("GET", "http://test/", headers={"Upgrade": "websocket"})
+        stream = response.context.get("handoff", {}).get("network_stream")
+        assert isinstance(stream, BaseNetworkStream)
+        theirs.sendall(b"\x81\x02hi")
+        assert stream.read(100) == b"\x81\x02hi"
+        stream.close()
+        stream.close()
+        with pytest.raises(zapros.ZaprosError):
+            stream.read(100)
+        assert [(entry.sender, entry.kind) for entry in recorder.entries[2:]] == [
+            ("server", "text"),
+            ("client", "end"),
+        ]
+
+
+class Handing(BaseHandler):
+    """Hands a socket over, whatever is asked."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._stream = SyncStream(sock, upgrade_ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def handle(self, request: Request) -> Response:
+        context: ResponseContext = {"handoff": {"network_stream": self._stream, "trailing_data": b""}}
+        return Response(101, context=context, request=request, content=b"")
 
 
 def test_plain_requests_of_a_thread_are_not_recorded(tmp_path: Path) -> None:

@@ -179,9 +179,8 @@ class _Recording(AsyncBaseMiddleware, BaseMiddleware):
             raise RuntimeError("zapros.AsgiHandler has no frames to record: use testing.WebSocketAsgiHandler")
         stream = _begin(line, response)
         if stream is not None:
-            response.context["handoff"]["network_stream"] = _AsyncRecordedStream(
-                cast("AsyncBaseNetworkStream", stream), line
-            )
+            recorded = _AsyncRecordedStream(cast("AsyncBaseNetworkStream", stream), line)
+            response.context.get("handoff", {})["network_stream"] = recorded
         return response
 
     def handle(self, request: Request) -> Response:
@@ -192,7 +191,8 @@ class _Recording(AsyncBaseMiddleware, BaseMiddleware):
         response = self.next.handle(request)
         stream = _begin(line, response)
         if stream is not None:
-            response.context["handoff"]["network_stream"] = _RecordedStream(cast("BaseNetworkStream", stream), line)
+            recorded = _RecordedStream(cast("BaseNetworkStream", stream), line)
+            response.context.get("handoff", {})["network_stream"] = recorded
         return response
 
 
