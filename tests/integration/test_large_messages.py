@@ -7,7 +7,7 @@ import hashlib
 import socket
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -121,7 +121,7 @@ def raw() -> Iterator[RawServer]:
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def bounded() -> Generator[None]:
     """The most memory that is taken in the block is within the bound."""
     tracemalloc.start()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.events import TextMessage as WsprotoText
 from wsproto.extensions import PerMessageDeflate
 
 from zapros_websocket import BinaryMessage, PerMessageDeflateExtension, PingMessage, TextMessage
@@ -71,13 +72,14 @@ def test_only_the_last_frame_is_final_and_only_the_first_says_what_it_is() -> No
 def test_a_compressed_fragment_can_be_inflated_when_it_arrives() -> None:
     session, server = agreeing(takeover=True)
     sequence = session.sequence(TEXT, None)
-    arrived: list[str] = []
+    arrived: list[WsprotoText] = []
     for piece in ("one", "two", "three"):
         server.connection.receive_data(session.encode_fragment(sequence, piece.encode(), first=not arrived))
-        arrived += [event.data for event in server.connection.events() if hasattr(event, "data")]
-    assert "".join(arrived) == "onetwothree"
+        arrived += [event for event in server.connection.events() if isinstance(event, WsprotoText)]
+    assert "".join(event.data for event in arrived) == "onetwothree"
     server.connection.receive_data(session.encode_end(sequence))
-    assert [event.message_finished for event in server.connection.events() if hasattr(event, "message_finished")][-1]
+    arrived += [event for event in server.connection.events() if isinstance(event, WsprotoText)]
+    assert arrived[-1].message_finished
 
 
 def test_text_may_be_cut_between_any_two_bytes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from .frames import BINARY, TEXT
 from .messages import (
@@ -67,11 +67,12 @@ def outgoing(message: object) -> Outgoing | CloseMessage | Chunks:
     payload = _view(message)
     if payload is not None:
         return BINARY, payload
-    if isinstance(message, Mapping):
+    kind = type(message)
+    if issubclass(kind, Mapping):
         # Its keys are hardly what is meant.
-        raise TypeError(f"cannot send {type(message).__name__}: use send_json() for JSON")
-    if isinstance(message, (Iterable, AsyncIterable)):
-        return Chunks(message)
+        raise TypeError(f"cannot send {kind.__name__}: use send_json() for JSON")
+    if issubclass(kind, (Iterable, AsyncIterable)):
+        return Chunks(cast("Iterable[object] | AsyncIterable[object]", message))
     raise _no_message(message)
 
 
