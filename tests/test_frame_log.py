@@ -10,6 +10,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
+from tests.raw_frames import BINARY, CONTINUATION, TEXT, frame
 from zapros_websocket import ConnectionClosed, PingMessage, PongMessage, TextMessage, aconnect_ws
 from zapros_websocket._frame_log import FrameLog, observers_of
 from zapros_websocket._observer import Observer, logger
@@ -123,3 +124,22 @@ def test_each_connection_has_a_number_of_its_own(caplog: pytest.LogCaptureFixtur
             FrameLog().closed(ConnectionClosed(1000), by=None)
     first, second = (record.getMessage() for record in caplog.records)
     assert first != second
+
+
+async def test_chunks_and_parts_are_logged_as_what_they_are(server: MemoryServer, lines: list[str]) -> None:
+    async with aconnect_ws(
+        "ws://test/", client=server.client, max_message_size=4, stream_large_messages=True, close_timeout=0
+    ) as ws:
+        await server.peer.write(frame(TEXT, b"first", final=False) + frame(CONTINUATION, b"") + frame(BINARY, bytes(5)))
+        for _ in range(2):
+            async with ws.recv_chunks() as message:
+                async for _ in message:
+                    pass
+        await ws.send(["a", "b"])
+    assert list(lines)[1:6] == [
+        "< text 'first' (5 characters)",
+        "< text '' (0 characters)",
+        "< binary 00 00 00 00 00 (5 bytes)",
+        "> text 'a' (1 characters)",
+        "> text 'b' (1 characters)",
+    ]

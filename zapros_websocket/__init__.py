@@ -8,6 +8,7 @@ from ._byte_stream import WebSocketByteStream as WebSocketByteStream
 from ._errors import ConnectionClosed as ConnectionClosed
 from ._errors import HandshakeError as HandshakeError
 from ._errors import HandshakeTimeoutError as HandshakeTimeoutError
+from ._errors import LargeMessageError as LargeMessageError
 from ._errors import UnexpectedMessageError as UnexpectedMessageError
 from ._errors import WebsocketError as WebsocketError
 from ._observer import Observer as Observer
@@ -33,6 +34,8 @@ if TYPE_CHECKING or _wsproto is not None:
     from ._connect import aconnect_ws as aconnect_ws
     from ._connect import open_ws as open_ws
     from ._connection import AsyncWebSocket as AsyncWebSocket
+    from ._incoming import AsyncIncomingMessage as AsyncIncomingMessage
+    from ._incoming_for_threads import IncomingMessage as IncomingMessage
     from ._reconnecting import Attempt as Attempt
     from ._reconnecting import reconnecting as reconnecting
     from ._reconnecting_sync import SyncAttempt as SyncAttempt

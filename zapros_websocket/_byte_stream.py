@@ -21,7 +21,7 @@ import trio
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
-from ._errors import ConnectionClosed, UnexpectedMessageError
+from ._errors import ConnectionClosed, LargeMessageError, UnexpectedMessageError
 from ._protocol.messages import BinaryMessage, CloseCode
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class WebSocketByteStream(anyio.abc.ByteStream, trio.abc.Stream):
             if not self._is_closed and closed.received is not None and closed.received.code in _ENDS:
                 return b""
             raise self._gone(closed) from closed
-        except UnexpectedMessageError as error:
+        except (UnexpectedMessageError, LargeMessageError) as error:
             raise BrokenResourceError(str(error)) from error
         finally:
             self._receiving = None

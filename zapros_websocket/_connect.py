@@ -19,15 +19,18 @@ from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestCon
 from ._connection import AsyncWebSocket
 from ._frame_log import observers_of
 from ._inbox import Inbox
+from ._inbox_of_parts import InboxOfParts
 from ._link import SHORT, Link
-from ._observed import ObservedLink, ObservedSession
+from ._observed import ObservedLink, ObservedPartsSession, ObservedSession
 from ._observer import Observer, check_observer
 from ._opening import Opened, Opening
 from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
+from ._protocol.parts import PartsSession
 from ._protocol.session import Session
 from ._streams.sockets import SocketTransport
 from ._turn import Turn
+from ._waiting import new_waiter_here
 
 if TYPE_CHECKING:
     import trio
@@ -52,8 +55,10 @@ class aconnect_ws:
         subprotocols: The subprotocols to offer, the preferred first.
         permessage_deflate: Whether to offer compression (RFC 7692), or with which parameters.
         headers: More headers for the request.
-        max_message_size: The largest message that is received, in bytes after inflation. A larger one fails the
-            connection with the code 1009.
+        max_message_size: The largest message that is received whole, in bytes after inflation. A larger one fails the
+            connection with the code 1009, unless ``stream_large_messages`` is set.
+        stream_large_messages: Whether a message over ``max_message_size`` waits for ``recv_chunks``, to be received
+            with no limit on its size.
         ping_interval: Seconds between pings of keepalive; None sends none.
         ping_timeout: Seconds in which something must be heard after such a ping; if not, the connection fails with
             the code 1011. None waits for ever.
@@ -81,6 +86,7 @@ class aconnect_ws:
         permessage_deflate: bool | PerMessageDeflateExtension = False,
         headers: Mapping[str, str] | Headers | None = None,
         max_message_size: int = 16 * 1024 * 1024,
+        stream_large_messages: bool = False,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
         open_timeout: float | None = 10.0,
@@ -89,7 +95,9 @@ class aconnect_ws:
         observer: Observer | None = None,
     ) -> None:
         self._client = _checked(client)
-        self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
+        self._options = Options(
+            max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout, stream_large_messages
+        )
         self._opening = Opening(
             url,
             subprotocols=subprotocols,
@@ -146,6 +154,7 @@ async def open_ws(
     permessage_deflate: bool | PerMessageDeflateExtension = False,
     headers: Mapping[str, str] | Headers | None = None,
     max_message_size: int = 16 * 1024 * 1024,
+    stream_large_messages: bool = False,
     ping_interval: float | None = 20.0,
     ping_timeout: float | None = 20.0,
     open_timeout: float | None = 10.0,
@@ -162,7 +171,7 @@ async def open_ws(
     if not callable(getattr(task_group, "start_soon", None)):
         raise TypeError(f"task_group is an anyio task group or a trio nursery, not {type(task_group).__name__}")
     _checked(client)
-    options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
+    options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout, stream_large_messages)
     opening = Opening(
         url, subprotocols=subprotocols, permessage_deflate=permessage_deflate, headers=headers, context=context
     )
@@ -203,11 +212,16 @@ def connected(
     subprotocol, agreed = opened.agreement.subprotocol, opened.agreement.permessage_deflate
     deflate = None if agreed is None else Deflate(agreed)
     size = options.max_message_size
+    in_parts = options.stream_large_messages
+    if inbox is None and in_parts:
+        inbox = InboxOfParts(new_waiter_here())
     observers = observers_of(observer)
     if observers is None:
-        link = Link(opened.stream, Session(max_message_size=size, deflate=deflate), options, inbox=inbox, turn=turn)
+        session = (PartsSession if in_parts else Session)(max_message_size=size, deflate=deflate)
+        link = Link(opened.stream, session, options, inbox=inbox, turn=turn)
     else:
-        session = ObservedSession(observers, max_message_size=size, deflate=deflate)
+        kind = ObservedPartsSession if in_parts else ObservedSession
+        session = kind(observers, max_message_size=size, deflate=deflate)
         link = ObservedLink(opened.stream, session, options, observers=observers, inbox=inbox, turn=turn)
         observers.tell(lambda one: one.opened(opened.response, subprotocol=subprotocol, permessage_deflate=agreed))
     link.feed(opened.trailing_data)

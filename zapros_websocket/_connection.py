@@ -8,18 +8,21 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
 from ._byte_stream import WebSocketByteStream
+from ._chunks import send_chunks
 from ._errors import ConnectionClosed
+from ._incoming import AsyncIncomingMessage
 from ._link import Link
 from ._protocol.frames import BINARY
-from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
-from ._protocol.outgoing import PING, close_message, outgoing
+from ._protocol.messages import BinaryMessage, CloseCode, Message, TextMessage
+from ._protocol.outgoing import PING, BytesLike, Chunks, check_compress, close_message, outgoing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -83,22 +86,46 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         state = self._session.state.name.lower()
         return f"<{type(self).__name__} {state}{'' if self.close_code is None else f' {self.close_code}'}>"
 
-    async def send(self, message: Message | str | bytes | bytearray | memoryview) -> None:
+    async def send(
+        self,
+        message: Message
+        | str
+        | BytesLike
+        | Iterable[str]
+        | Iterable[BytesLike]
+        | AsyncIterable[str]
+        | AsyncIterable[BytesLike],
+        *,
+        compress: bool | None = None,
+    ) -> None:
         """Send one message: a message object, a ``str`` as text, or any bytes-like object as binary.
+
+        An iterable, asynchronous or not, of ``str`` or of bytes-like chunks is sent as one text or binary message in
+        fragments (RFC 6455, section 5.4): one chunk after the other, each asked for when the one before is written.
+        An iterable without a chunk is an empty binary message. Until it ends other messages wait; pings, pongs and the
+        close frame do not.
 
         Several tasks may send at once: their messages never mix. It returns when the message was handed to the
         network, and waits while the peer does not read. Sending a CloseMessage starts the closing handshake;
         ``recv`` then gives what the peer still sends, up to its own close.
 
         Cancelling it before the first byte is written has no effect on the connection. Cancelling it in the middle of
-        a message breaks the connection, and every later call says so.
+        a message breaks the connection, and every later call says so. So does an iterable that raises, when a chunk
+        of it is written; what it raises comes out as it is.
+
+        Args:
+            message: The message.
+            compress: Whether to compress it, where compression was agreed to. None: if it is not smaller than the
+                ``threshold``; chunks always. Without compression it has no effect.
 
         Raises:
-            TypeError: it is not a message.
+            TypeError: it is not a message, its chunks are not all text or all bytes-like, or ``compress`` is no bool.
             ValueError: it cannot be sent: text that UTF-8 cannot carry, more than 125 bytes in a ping or pong, a close
                 code or reason that may not be sent.
             ConnectionClosed: the connection is closed or closing.
         """
+        if compress is not None:
+            check_compress(compress)
         opcode: int
         payload: bytes | memoryview
         if type(message) is bytes:
@@ -106,9 +133,12 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             opcode, payload = BINARY, message
         else:
             prepared = outgoing(message)
-            if isinstance(prepared, CloseMessage):
+            if not isinstance(prepared, tuple):
                 await self._pace.observe()
-                await self._link.write_close(prepared)
+                if isinstance(prepared, Chunks):
+                    await send_chunks(self._link, prepared, compress)
+                else:
+                    await self._link.write_close(prepared)
                 return
             opcode, payload = prepared
         if opcode <= BINARY:
@@ -119,7 +149,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             await self._pace.observe()
             self._link.raise_unless_open()
             return
-        await self._link.write(lambda: self._session.encode(opcode, payload))
+        encode = partial(self._session.encode, opcode, payload, compress)
+        await self._link.write(encode, between=opcode >= PING)
 
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
@@ -190,6 +221,21 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 self._link.owes_close_message = False
                 raise self._link.closed_error()
 
+    def recv_chunks(self) -> AsyncIncomingMessage:
+        """Receive the next text or binary message chunk by chunk, in an ``async with`` block that holds the iterator.
+
+        Entering the block waits for the message; pings and pongs that come before it are skipped. With
+        ``stream_large_messages`` a message over ``max_message_size`` comes as it is received, whatever its size; every
+        other comes in one chunk. Meanwhile the message is that of this block: others that receive wait for its end.
+        What is left of it when the block is left is dropped, and the next ``recv`` gives the next message.
+
+        Cancelling it loses nothing, neither before the block nor in it.
+
+        Raises:
+            ConnectionClosed: as with ``recv_text``; in the block, that the message will not be complete.
+        """
+        return AsyncIncomingMessage(self._link)
+
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
 
@@ -210,7 +256,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             return self._session.encode(PING, ping.payload)
 
         try:
-            await self._link.write(encode)
+            await self._link.write(encode, between=True)
             await ping.answered.wait()
         finally:
             self._link.pings.forget(ping)

@@ -4,6 +4,7 @@ zapros.ZaprosError
 +-- WebsocketError
     +-- ConnectionClosed            the connection is over, in order or not
     +-- UnexpectedMessageError      a message of another kind came than was asked for
+    +-- LargeMessageError           a message came that can only be received in chunks
     +-- HandshakeError              the answer to the opening handshake was not a valid 101
         +-- HandshakeTimeoutError   ... or did not come in time (also a built-in TimeoutError)
 """
@@ -79,6 +80,23 @@ class UnexpectedMessageError(WebsocketError):
             f"a {self.expected} message was asked for, and a {self.message.kind} message of {size:,} {units} came; "
             "it is kept for the next call, such as recv()"
         )
+
+
+class LargeMessageError(WebsocketError):
+    """A message over ``max_message_size`` came where a whole one was asked for, and ``stream_large_messages`` is set.
+
+    The message is not lost: take it with ``recv_chunks``. The connection is as it was.
+
+    Attributes:
+        kind: ``"text"`` or ``"binary"``.
+    """
+
+    def __init__(self, kind: Literal["text", "binary"]) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"a {self.kind} message over max_message_size came; it is kept for recv_chunks()"
 
 
 class HandshakeError(WebsocketError):

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 
 from anyio import Event, move_on_after
 
-from ._protocol.messages import BinaryMessage, Message, TextMessage
+from ._protocol.messages import BinaryMessage, Message, Part, TextMessage
 from ._waiting import NewWaiter, Place
 
 MAX_MESSAGES: Final = 1024
@@ -66,15 +66,15 @@ class Inbox:
         if self._dropping:
             return
         if size is None or len(messages) <= _FEW:
-            size = sum(map(_size, messages))
+            size = sum(map(size_of, messages))
         else:
             # Only the first can have begun before this read.
-            size += _size(messages[0])
+            size += size_of(messages[0])
         self._bytes = self._bytes + size if self.data else size
         self.data.extend(messages)
         self._put += len(messages)
         if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
-            self._bytes = sum(map(_size, self.data))
+            self._bytes = sum(map(size_of, self.data))
             if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
                 self.low_mark = self._low_mark()
         if self._waiting:
@@ -83,7 +83,7 @@ class Inbox:
     def put(self, messages: Sequence[Message]) -> None:
         """Add messages of any kind."""
         for message in messages:
-            if isinstance(message, (TextMessage, BinaryMessage)):
+            if isinstance(message, (TextMessage, BinaryMessage, Part)):
                 self.put_data((message,))
             else:
                 self._control.append((self._put, message))
@@ -209,7 +209,7 @@ class Inbox:
         # One of the two bounds was reached, so that a quarter of it is always there.
         newest = reversed(self.data)
         mark = size = 0
-        while mark < MAX_MESSAGES // 4 and (size := size + _size(next(newest))) <= MAX_BYTES // 4:
+        while mark < MAX_MESSAGES // 4 and (size := size + size_of(next(newest))) <= MAX_BYTES // 4:
             mark += 1
         return mark
 
@@ -219,7 +219,8 @@ class Inbox:
             self._room = None
 
 
-def _size(message: Data) -> int:
+def size_of(message: Data) -> int:
+    """The bytes that a message counts for."""
     data = message.data
     # What a str takes up: one byte a character for ASCII, up to four for anything else.
     return len(data) if isinstance(data, bytes) or data.isascii() else 4 * len(data)

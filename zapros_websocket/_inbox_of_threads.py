@@ -161,7 +161,7 @@ class InboxOfThreads(Inbox):
             except IndexError:
                 # All that had crossed is taken.
                 pass
-        return self._fetch_and_take(timeout)
+        return self._fetch_and_take(timeout, self._next)
 
     def put_back(self, message: Message) -> None:
         """Put a message that was taken in front of all others, and wake the first who waits."""
@@ -170,7 +170,7 @@ class InboxOfThreads(Inbox):
             self._taking = self._popping
             self._wake()
 
-    def _fetch_and_take(self, timeout: float | None) -> Message | None:
+    def _fetch_and_take(self, timeout: float | None, take_next: Callable[[], Message | None]) -> Message | None:
         message: Message | None = None
         place = ThreadPlace()
         began = monotonic()
@@ -180,7 +180,7 @@ class InboxOfThreads(Inbox):
                 if timeout == 0 and not self._waiting and not self._has_something:
                     self._read_without_waiting()
                 if not self._waiting and self._has_something:
-                    message = self._next()
+                    message = take_next()
                     self._make_room()
                     self._ask_for_loan(message)
                     return message
@@ -198,7 +198,7 @@ class InboxOfThreads(Inbox):
                 if self._waiting[0] is not place or not self._has_something:
                     raise _too_late(timeout)
                 self._cross()
-                message = self._next()
+                message = take_next()
                 self._make_room()
                 self._waiting.remove(place)
                 self._wake()

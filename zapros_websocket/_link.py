@@ -70,8 +70,10 @@ class Link:
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
         self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()))
         self.pace = pace_here()
-        turn = turn or Turn(new_waiter)
-        self.writer = Writer(stream, session, self.pace, turn, broken=self._write_broken, failed=self._write_failed)
+        self.turn = turn or Turn(new_waiter)
+        self.writer = Writer(
+            stream, session, self.pace, self.turn, broken=self._write_broken, failed=self._write_failed
+        )
         self.closed = Event()
         self.is_closed_here = False
         self.owes_close_message = True
@@ -140,7 +142,7 @@ class Link:
     async def _read(self) -> None:
         while self.session.state is not State.CLOSED:
             self._flush_soon()
-            if self.session.has_more:
+            if self.session.has_more and not (self.session.may_wait and self.inbox.is_full):
                 # What takes long lets others have their turn.
                 await checkpoint()
                 self._give_out(self.session.receive(b""), None)
@@ -205,8 +207,10 @@ class Link:
 
     # Writing
 
-    async def write(self, encode: Callable[[], bytes]) -> None:
+    async def write(self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False) -> None:
         """Write what ``encode`` gives, in turn; it is called while the session is open, or not at all.
+
+        ``first`` and ``between`` are those of the turn.
 
         Raises:
             ConnectionClosed: the connection is closed or closing, or the write did not succeed.
@@ -216,9 +220,16 @@ class Link:
             self.raise_unless_open()
             return encode()
 
-        error = await self.writer.write(encode_while_open)
+        error = await self.writer.write(encode_while_open, first=first, between=between)
         if error is not None:
             await self._raise_when_reading_is_over(error)
+
+    def break_off(self, reason: str) -> None:
+        """A message was begun and can never be ended: the connection is lost, unless it is ending already."""
+        if self.session.state is State.OPEN:
+            self.writer.end()
+            self.session.end(reason)
+            self._reading.cancel()
 
     async def finish(self, rest: memoryview) -> None:
         """Write the rest of a frame that was begun in the turn to write.

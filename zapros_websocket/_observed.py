@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from ._link import Link
 from ._protocol.frames import BINARY, TEXT
 from ._protocol.headers import FrameHeaders
-from ._protocol.messages import BinaryMessage, CloseCode, Message, PingMessage, PongMessage, TextMessage
+from ._protocol.messages import BinaryMessage, CloseCode, Message, Part, PingMessage, PongMessage, TextMessage
 from ._protocol.outgoing import PING
+from ._protocol.parts import PartsSession
 from ._protocol.session import Session, State
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ._observer import Observers
     from ._protocol.deflate import Deflate
     from ._protocol.options import Options
+    from ._protocol.sequence import Sequence
     from ._streams.base import ByteStream
     from ._turn import Turn
 
@@ -51,15 +53,28 @@ class ObservedSession(Session):
             self._observers.tell(lambda observer, frame=frame: observer.frame_received(frame))  # type: ignore[misc]
         return self._received(super().fill(count))
 
-    def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
+    def encode(self, opcode: int, payload: bytes | memoryview, compress: bool | None = None) -> bytes:
         """As ``Session.encode``."""
         if self.has_control:
             # Goes in front of the message, and is told in front of it.
-            return self.take_control() + self.encode(opcode, payload)
-        frame = super().encode(opcode, payload)
+            return self.take_control() + self.encode(opcode, payload, compress)
+        frame = super().encode(opcode, payload, compress)
         if self._observers.want_sent_messages:
             self._sent(_message(opcode, payload))
         return self._handed_over(frame)
+
+    def encode_fragment(self, sequence: Sequence, payload: bytes | memoryview, *, first: bool) -> bytes:
+        """As ``Session.encode_fragment``."""
+        control = self.take_control()
+        frame = super().encode_fragment(sequence, payload, first=first)
+        if self._observers.want_sent_messages:
+            self._sent(_message(sequence.opcode, payload))
+        return control + self._handed_over(frame)
+
+    def encode_end(self, sequence: Sequence) -> bytes:
+        """As ``Session.encode_end``."""
+        control = self.take_control()
+        return control + self._handed_over(super().encode_end(sequence))
 
     def take_control(self) -> bytes:
         """As ``Session.take_control``."""
@@ -79,7 +94,7 @@ class ObservedSession(Session):
         self.is_simple = False
 
     def _received(self, messages: list[Message]) -> list[Message]:
-        for message in messages:
+        for message in map(_whole, messages):
             self._observers.tell(lambda observer, message=message: observer.message_received(message))  # type: ignore[misc]
         return messages
 
@@ -92,6 +107,10 @@ class ObservedSession(Session):
             for frame in self._outgoing.feed(data):
                 self._observers.tell(lambda observer, frame=frame: observer.frame_sent(frame))  # type: ignore[misc]
         return data
+
+
+class ObservedPartsSession(ObservedSession, PartsSession):
+    """The same of a session that gives large messages out in parts."""
 
 
 class ObservedLink(Link):
@@ -146,6 +165,12 @@ class ObservedLink(Link):
         if self.is_closed_here or (failure is not None and failure.code != CloseCode.ABNORMAL):
             return "client"
         return None if self.session.received is None else "server"
+
+
+def _whole(message: Message | Part) -> Message:
+    if not isinstance(message, Part):
+        return message
+    return TextMessage(message.data) if isinstance(message.data, str) else BinaryMessage(message.data)
 
 
 def _message(opcode: int, payload: bytes | memoryview) -> Message:

@@ -55,11 +55,15 @@ class Observer:
     def message_sent(self, message: Message) -> None:
         """A message, or a ping, pong or close, is handed to the transport: as it was before compression.
 
+        Of a message that is sent in chunks each chunk is told of as a message.
         Who overrides it pays for making the message, which was bytes already.
         """
 
     def message_received(self, message: Message) -> None:
-        """A message, or a ping, pong or close, has come: also one that ``recv`` will not give out."""
+        """A message, or a ping, pong or close, has come: also one that ``recv`` will not give out.
+
+        Of a message that comes in parts each part is told of as a message.
+        """
 
     def queue_depth(self, depth: int) -> None:
         """After each read: how many messages wait for ``recv``. At 1,024, or one MiB, reading stops until some are

@@ -10,6 +10,7 @@ Invariants:
 - What is handed over and unsent is bounded by messages and by bytes: at the bound ``send`` waits.
 - What is handed over is the library's own: a buffer of the caller was copied.
 - An interrupt (KeyboardInterrupt) leaves no frame half-written: what is left of it is handed over.
+- While a message goes out in fragments other messages wait, and pings and pongs do not.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from selectors import EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event
 
+from ._chunks import BROKEN_OFF
 from ._errors import ConnectionClosed
 from ._inbox_of_threads import ThreadPlace
 from ._lending import PATIENCE
@@ -33,6 +36,7 @@ from ._protocol.session import State
 
 if TYPE_CHECKING:
     from ._link import Link
+    from ._protocol.sequence import Sequence
     from ._soon import Soon
     from ._streams.sockets import SocketStream
     from ._turn import SharedTurn
@@ -55,7 +59,8 @@ class _Close:
         self.written: Future[None] = Future()
 
 
-_Item = tuple[int, bytes]
+# What encodes it when it is written, and how large it is.
+_Item = tuple[Callable[[], bytes], int]
 
 # What writes in a thread, and what waits there for up to so many seconds.
 _Direct = tuple[Callable[["bytes | memoryview"], int], Callable[[float], object]]
@@ -89,6 +94,10 @@ class Outbox:
         self._unsent = 0
         self._unsent_bytes = 0
         self._waiting: deque[ThreadPlace] = deque()
+        # The message that goes out in fragments: it counts as unsent until it is ended or broken off.
+        self._sequence: Sequence | None = None
+        self._is_begun = False
+        self._waiting_inside: ThreadPlace | None = None
         self._closing: CloseMessage | None = None
         self._is_awake = False
         self._is_over = False
@@ -97,18 +106,76 @@ class Outbox:
 
     # In any thread
 
-    def send(self, opcode: int, payload: bytes | memoryview) -> None:
+    def send(self, opcode: int, payload: bytes | memoryview, compress: bool | None = None) -> None:
         """Write a message, or hand it over; wait only while too much is unsent.
 
         Raises:
             ConnectionClosed: the connection is closed or closing.
             RuntimeError: it has to wait, and an event loop runs in this thread.
         """
-        self._raise_unless_open()
+        self.raise_unless_open()
         direct = self._direct
-        if direct is not None and not self._unsent and opcode < PING and self._write_here(direct, opcode, payload):
-            return
-        self._hand_over((opcode, payload if isinstance(payload, bytes) else bytes(payload)), len(payload))
+        if direct is not None and not self._unsent and opcode < PING:
+            frame = frames.encode(opcode, payload)
+            if self._write_here(direct, frame):
+                return
+        self._hand_over(opcode, payload, compress)
+
+    def begin(self, sequence: Sequence) -> None:
+        """Wait until it is this message that goes out, with ``send_fragment``, until ``end_of`` it.
+
+        Raises:
+            ConnectionClosed, RuntimeError: as with ``send``.
+        """
+
+        def begin() -> None:
+            self._unsent += 1
+            self._is_begun = False
+            self._sequence = sequence
+
+        self._in_line(begin)
+
+    def send_fragment(self, sequence: Sequence, payload: bytes | memoryview | None) -> None:
+        """Write a fragment, or hand it over; None is the last of them.
+
+        Raises:
+            ConnectionClosed, RuntimeError: as with ``send``.
+        """
+        self.raise_unless_open()
+        was_begun = self._is_begun
+        direct = self._direct
+        if direct is not None and self._unsent == 1:
+            frame = sequence.end() if payload is None else sequence.encode(payload, first=not was_begun)
+            # An interrupt that comes behind the write must find it begun.
+            self._is_begun = True
+            if self._write_here(direct, frame, others=1):
+                self._is_begun = payload is not None
+                return
+            self._is_begun = was_begun
+        if payload is None:
+            item: _Item = (partial(self._session.encode_end, sequence), 0)
+        else:
+            kept = payload if isinstance(payload, bytes) else bytes(payload)
+            item = (partial(self._session.encode_fragment, sequence, kept, first=not was_begun), len(kept))
+        self._wait_inside()
+        with self._mutex:
+            self.raise_unless_open()
+            self._is_begun = True
+            self._append(item, item[1])
+            self._is_begun = payload is not None
+
+    def end_of(self, sequence: Sequence) -> None:
+        """Nothing more comes of a message; if it was begun and not ended, the connection is lost."""
+        with self._mutex:
+            if self._sequence is not sequence:
+                return
+            if not self._is_begun or self._closing is not None or self._session.state is not State.OPEN:
+                self._sequence = None
+                self._unsent -= 1
+                self._wake()
+                return
+        # Whoever waits to send goes on waiting, until the event loop has ended the connection.
+        self._soon(lambda: self._link.break_off(BROKEN_OFF))
 
     def send_close(self, message: CloseMessage) -> None:
         """Start the closing handshake behind all that was sent, and wait until the close frame is written.
@@ -119,19 +186,19 @@ class Outbox:
         """
         refuse_event_loop(_INSTEAD)
         close = _Close(message)
-        self._hand_over(close, 0)
+        self._in_line(lambda: self._append(close, 0))
         close.written.result()
 
-    def _write_here(self, direct: _Direct, opcode: int, payload: bytes | memoryview) -> bool:
-        """Write a message unless something is in the way, and return whether it is written or begun."""
-        left = memoryview(frames.encode(opcode, payload))
+    def _write_here(self, direct: _Direct, frame: bytes, others: int = 0) -> bool:
+        """Write a frame unless something is in the way, and return whether it is written or begun."""
+        left = memoryview(frame)
         size, turn = len(left), self._turn
         sent: list[int] = []
         is_begun = False
         try:
             with self._mutex:
                 if (
-                    self._unsent
+                    self._unsent != others
                     or turn.is_taken
                     or self._writer.is_over
                     or self._session.has_control
@@ -187,11 +254,16 @@ class Outbox:
         if self._rest is not None or self._unsent or self._closing is not None:
             self._soon(self._rouse)
 
-    def _hand_over(self, item: _Item | _Close, size: int) -> None:
+    def _hand_over(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> None:
+        kept = payload if isinstance(payload, bytes) else bytes(payload)
+        item = (partial(self._session.encode, opcode, kept, compress), len(kept))
+        self._in_line(lambda: self._append(item, len(kept)), is_control=opcode >= PING)
+
+    def _in_line(self, do: Callable[[], None], *, is_control: bool = False) -> None:
         with self._mutex:
-            self._raise_unless_open()
-            if not self._waiting and not self._is_full:
-                self._append(item, size)
+            self.raise_unless_open()
+            if not self._is_full and (is_control or not self._waiting) and (is_control or self._sequence is None):
+                do()
                 return
             place = ThreadPlace()
             self._waiting.append(place)
@@ -199,12 +271,24 @@ class Outbox:
             refuse_event_loop(_INSTEAD)
             place.wait(None)
             with self._mutex:
-                self._raise_unless_open()
-                self._append(item, size)
+                self.raise_unless_open()
+                do()
         finally:
             with self._mutex:
                 self._waiting.remove(place)
                 self._wake()
+
+    def _wait_inside(self) -> None:
+        # In the middle of a message nobody else is served first.
+        with self._mutex:
+            if not self._is_full or self._is_over:
+                return
+            self._waiting_inside = place = ThreadPlace()
+        try:
+            refuse_event_loop(_INSTEAD)
+            place.wait(None)
+        finally:
+            self._waiting_inside = None
 
     def _append(self, item: _Item | _Close, size: int) -> None:
         if not self._is_awake:
@@ -218,10 +302,15 @@ class Outbox:
         return self._unsent >= MAX_MESSAGES or self._unsent_bytes >= MAX_BYTES
 
     def _wake(self) -> None:
-        if self._waiting and (self._is_over or not self._is_full):
+        if self._is_full and not self._is_over:
+            return
+        if self._waiting_inside is not None:
+            self._waiting_inside.wake()
+        if self._waiting and (self._is_over or self._sequence is None):
             self._waiting[0].wake()
 
-    def _raise_unless_open(self) -> None:
+    def raise_unless_open(self) -> None:
+        """Raise ConnectionClosed when nothing more may be sent."""
         if self._closing is not None and self._session.state is State.OPEN:
             raise ConnectionClosed(self._closing.code, self._closing.reason)
         self._link.raise_unless_open()
@@ -250,7 +339,7 @@ class Outbox:
 
     async def flushed(self) -> None:
         """Wait until all is written that was handed over."""
-        while self._unsent and not self._is_over:
+        while self._unsent > (self._sequence is not None) and not self._is_over:
             self._idle = Event()
             await self._idle.wait()
 
@@ -274,7 +363,7 @@ class Outbox:
                         batch.append(self._queue.popleft())
                     break
                 batch.append(self._queue.popleft())
-                size += len(item[1])
+                size += item[1]
             self._is_awake = rest is not None or bool(batch)
             if not self._is_awake:
                 self._work = Event()
@@ -288,12 +377,12 @@ class Outbox:
             close.written.set_result(None)
         else:
             messages = [item for item in batch if not isinstance(item, _Close)]
-            await self._link.write(lambda: b"".join([self._session.encode(*message) for message in messages]))
+            await self._link.write(lambda: b"".join([encode() for encode, _ in messages]))
 
     def _written(self, rest: memoryview | None, batch: list[_Item | _Close]) -> None:
         with self._mutex:
             self._unsent -= len(batch) if rest is None else 1
-            self._unsent_bytes -= sum(len(item[1]) for item in batch if not isinstance(item, _Close))
+            self._unsent_bytes -= sum(item[1] for item in batch if not isinstance(item, _Close))
             self._wake()
 
     def _drop(self, error: ConnectionClosed, batch: list[_Item | _Close]) -> None:
@@ -302,7 +391,7 @@ class Outbox:
             dropped = list(self._queue)
             self._queue.clear()
             self._unsent -= len(dropped)
-            self._unsent_bytes -= sum(len(item[1]) for item in dropped if not isinstance(item, _Close))
+            self._unsent_bytes -= sum(item[1] for item in dropped if not isinstance(item, _Close))
         for item in [*batch, *dropped]:
             if isinstance(item, _Close):
                 item.written.set_exception(error)

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -21,21 +21,24 @@ from zapros import URL, Client, Headers, RequestContext, Response
 
 from ._base import BaseWebSocket
 from ._blocking import open_through
+from ._chunks_of_threads import send_chunks
 from ._connect import connected, open_by_itself
 from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
 from ._host import Host
+from ._inbox_of_parts_for_threads import InboxOfPartsForThreads
 from ._inbox_of_threads import InboxOfThreads
+from ._incoming_for_threads import IncomingMessage
 from ._lending import Lending
 from ._link import SHORT, Link
+from ._observed import ObservedSession
 from ._observer import Observer, check_observer
 from ._opening import Opened, Opening
 from ._outbox import Outbox
 from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
 from ._protocol.options import Options, PerMessageDeflateExtension
-from ._protocol.outgoing import close_message, outgoing
-from ._protocol.session import Session
+from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
 from ._time_left import time_left
@@ -67,8 +70,10 @@ class connect_ws:
         subprotocols: The subprotocols to offer, the preferred first.
         permessage_deflate: Whether to offer compression (RFC 7692), or with which parameters.
         headers: More headers for the request.
-        max_message_size: The largest message that is received, in bytes after inflation. A larger one fails the
-            connection with the code 1009.
+        max_message_size: The largest message that is received whole, in bytes after inflation. A larger one fails the
+            connection with the code 1009, unless ``stream_large_messages`` is set.
+        stream_large_messages: Whether a message over ``max_message_size`` waits for ``recv_chunks``, to be received
+            with no limit on its size.
         ping_interval: Seconds between pings of keepalive; None sends none.
         ping_timeout: Seconds in which something must be heard after such a ping; if not, the connection fails with
             the code 1011. None waits for ever.
@@ -99,6 +104,7 @@ class connect_ws:
         permessage_deflate: bool | PerMessageDeflateExtension = False,
         headers: Mapping[str, str] | Headers | None = None,
         max_message_size: int = 16 * 1024 * 1024,
+        stream_large_messages: bool = False,
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 20.0,
         open_timeout: float | None = 10.0,
@@ -115,7 +121,9 @@ class connect_ws:
         self._client = client
         self._observer = observer
         self._portal = portal
-        self._options = Options(max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout)
+        self._options = Options(
+            max_message_size, ping_interval, ping_timeout, open_timeout, close_timeout, stream_large_messages
+        )
         self._opening = Opening(
             url,
             subprotocols=subprotocols,
@@ -196,13 +204,14 @@ def _open(
         new_waiter = new_waiter_here()
         sockets = stream if isinstance(stream, SocketStream) else None
         mutex = Lock() if sockets is None else sockets.mutex
-        inbox, turn = InboxOfThreads(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
+        new_inbox = InboxOfPartsForThreads if options.stream_large_messages else InboxOfThreads
+        inbox, turn = new_inbox(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
         link, connection = connected(opened, options, observer, inbox=inbox, turn=turn)
         if sockets is not None and Lending.is_possible(sockets, link.session):
             inbox.lend_from_now_on(Lending(link.session, sockets, options.max_message_size, host.soon), link.take)
         # What is compressed has to be compressed in the order of the wire, and is left to the event loop; so is what is
         # observed.
-        is_direct = opened.agreement.permessage_deflate is None and type(link.session) is Session
+        is_direct = opened.agreement.permessage_deflate is None and not isinstance(link.session, ObservedSession)
         outbox = Outbox(link, turn, host.soon, sockets if is_direct else None)
         tasks.start_soon(outbox.run)
         ready(_Parts(link, connection, inbox, outbox, options))
@@ -262,8 +271,17 @@ class WebSocket(BaseWebSocket):
     def __repr__(self) -> str:
         return repr(self._connection).replace(type(self._connection).__name__, type(self).__name__, 1)
 
-    def send(self, message: Message | str | bytes | bytearray | memoryview) -> None:
+    def send(
+        self,
+        message: Message | str | BytesLike | Iterable[str] | Iterable[BytesLike],
+        *,
+        compress: bool | None = None,
+    ) -> None:
         """Send one message: a message object, a ``str`` as text, or any bytes-like object as binary.
+
+        An iterable of ``str`` or of bytes-like chunks is sent as one text or binary message in fragments (RFC 6455,
+        section 5.4): one chunk after the other, in the calling thread. An iterable without a chunk is an empty binary
+        message. Until it ends other messages wait; pings, pongs and the close frame do not.
 
         Several threads may send at once: their messages never mix. It returns when the message was handed to the
         network or to the event loop, in order, and waits while too much is unsent (1,024 messages, or one MiB). So a
@@ -271,10 +289,16 @@ class WebSocket(BaseWebSocket):
         then gives what the peer still sends, up to its own close.
 
         An interrupt (KeyboardInterrupt) while it waits has no effect on the connection: the message is not sent, or
-        sent whole in the background when it was begun.
+        sent whole in the background when it was begun. In the middle of an iterable it breaks the connection, as does
+        whatever else the iterable raises when a chunk of it is written; it comes out as it is.
+
+        Args:
+            message: The message.
+            compress: Whether to compress it, where compression was agreed to. None: if it is not smaller than the
+                ``threshold``; chunks always. Without compression it has no effect.
 
         Raises:
-            TypeError: it is not a message.
+            TypeError: it is not a message, its chunks are not all text or all bytes-like, or ``compress`` is no bool.
             ValueError: it cannot be sent: text that UTF-8 cannot carry, more than 125 bytes in a ping or pong, a close
                 code or reason that may not be sent.
             ConnectionClosed: the connection is closed or closing.
@@ -282,11 +306,15 @@ class WebSocket(BaseWebSocket):
         """
         if self._forks != process.forks:
             refuse_fork(self._forks)
+        if compress is not None:
+            check_compress(compress)
         prepared = outgoing(message)
-        if isinstance(prepared, CloseMessage):
-            self._outbox.send_close(prepared)
+        if isinstance(prepared, tuple):
+            self._outbox.send(*prepared, compress)
+        elif isinstance(prepared, Chunks):
+            send_chunks(self._outbox, self._parts.link.session, prepared, compress)
         else:
-            self._outbox.send(*prepared)
+            self._outbox.send_close(prepared)
 
     def recv(self, timeout: float | None = None) -> Message:
         """Wait for the next message of any kind, in the order of the wire; for ``timeout`` seconds, or for ever.
@@ -303,13 +331,31 @@ class WebSocket(BaseWebSocket):
         """
         if self._forks != process.forks:
             refuse_fork(self._forks)
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"timeout must not be under 0, and is {timeout!r}")
+        if timeout is not None:
+            _check_timeout(timeout)
         message = self._inbox.take(timeout)
         if message is not None:
             return message
         with self._end:
             return self._parts.link.last_message()
+
+    def recv_chunks(self, timeout: float | None = None) -> IncomingMessage:
+        """Receive the next text or binary message chunk by chunk, in a ``with`` block that holds the iterator over it.
+
+        Entering the block waits for the message, for ``timeout`` seconds or for ever, and each chunk may take as long
+        again. Pings and pongs that come before the message are skipped. With ``stream_large_messages`` a message over
+        ``max_message_size`` comes as it is received, whatever its size; every other comes in one chunk. Meanwhile the
+        message is that of this block: others that receive wait for its end. What is left of it when the block is left
+        is dropped, and the next ``recv`` gives the next message.
+
+        Raises:
+            TimeoutError: nothing came within ``timeout``. In the block nothing is lost by it.
+            ConnectionClosed: as with ``recv_text``; in the block, that the message will not be complete.
+        """
+        refuse_fork(self._forks)
+        if timeout is not None:
+            _check_timeout(timeout)
+        return IncomingMessage(self._inbox, timeout, self._raise_close)
 
     def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T], timeout: float | None) -> T:
         left = time_left(timeout)
@@ -394,6 +440,12 @@ class WebSocket(BaseWebSocket):
         self._host.call(part, instead="async with aconnect_ws(...)", when_over=_nothing)
         self._host.wait_until_over()
 
+    def _raise_close(self) -> NoReturn:
+        # The peer's close comes out now, as an error.
+        with self._end:
+            self._parts.link.owes_close_message = False
+        self._raise_closed()
+
     def _raise_closed(self) -> NoReturn:
         raise self._parts.link.closed_error()
 
@@ -411,6 +463,11 @@ class WebSocket(BaseWebSocket):
                 f"unclosed {self!r}: leave its block, or call close()", ResourceWarning, stacklevel=1, source=self
             )
             self._host.abandon()
+
+
+def _check_timeout(timeout: float) -> None:
+    if not timeout >= 0:
+        raise ValueError(f"timeout must not be under 0, and is {timeout!r}")
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ Invariants:
 
 - The turn is handed over: nobody can take it between the one who gives it back and the first who waits.
 - A wait that is cancelled keeps nothing: a turn that it had already been given goes to the next.
+- Between the fragments of a message the turn is given to those only who ask to be ``first`` or to go ``between``.
 """
 
 from __future__ import annotations
@@ -21,41 +22,71 @@ class Turn:
         self.is_taken = False
         self._new_waiter = new_waiter
         self._waiting: deque[Waiter] = deque()
+        self._waiting_first: deque[Waiter] = deque()
+        # Those among the waiting who may go between.
+        self._between: set[Waiter] = set()
+        # A message was begun and not ended: ``is_taken`` then, also while nobody has the turn.
+        self._is_in_message = False
+        self._is_between = False
 
-    async def take(self, *, first: bool = False) -> None:
-        """Wait for the turn, behind all who wait already or, with ``first``, in front of them.
+    async def take(self, *, first: bool = False, between: bool = False) -> None:
+        """Wait for the turn, behind all who wait already or, with ``first``, in front of all who do not say so.
 
-        Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
+        ``between`` is for what may stand between the fragments of a message, as what is ``first`` may, but waits in
+        line otherwise. Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
         """
-        given = self._enter(first=first)
+        given = self._enter(first=first, between=between)
         if given is None:
             return
+        waiting = self._waiting_first if first else self._waiting
         try:
             await given.wait()
         except BaseException:
-            if given in self._waiting:
-                self._waiting.remove(given)
+            if given in waiting:
+                waiting.remove(given)
             else:
                 self.give_back()
             raise
+        finally:
+            self._between.discard(given)
 
     def give_back(self) -> None:
         """Hand the turn to the first who waits."""
-        if self._waiting:
+        if self._waiting_first:
+            self._waiting_first.popleft().wake()
+        elif self._is_in_message:
+            for given in self._waiting if self._between else ():
+                if given in self._between:
+                    self._waiting.remove(given)
+                    given.wake()
+                    return
+            self._is_between = True
+        elif self._waiting:
             self._waiting.popleft().wake()
         else:
             self.is_taken = False
 
-    def _enter(self, *, first: bool) -> Waiter | None:
+    def begin_message(self) -> None:
+        """Who has the turn begins a message of several fragments, each of which is written in a ``first`` turn."""
+        self._is_in_message = True
+
+    def end_message(self) -> None:
+        """Nothing more comes of the message, in the turn or out of it."""
+        self._is_in_message = False
+        if self._is_between:
+            self._is_between = False
+            self.give_back()
+
+    def _enter(self, *, first: bool, between: bool) -> Waiter | None:
         """Take the turn, or a place among those who wait for it."""
-        if not self.is_taken:
+        if not self.is_taken or (self._is_between and (first or between)):
             self.is_taken = True
+            self._is_between = False
             return None
         given = self._new_waiter()
-        if first:
-            self._waiting.appendleft(given)
-        else:
-            self._waiting.append(given)
+        (self._waiting_first if first else self._waiting).append(given)
+        if between:
+            self._between.add(given)
         return given
 
 
@@ -73,8 +104,8 @@ class SharedTurn(Turn):
     @property
     def is_awaited(self) -> bool:
         """Whether tasks wait for it, so that only the event loop can give it back; to be asked with ``mutex`` held."""
-        return bool(self._waiting)
+        return bool(self._waiting or self._waiting_first)
 
-    def _enter(self, *, first: bool) -> Waiter | None:
+    def _enter(self, *, first: bool, between: bool) -> Waiter | None:
         with self.mutex:
-            return super()._enter(first=first)
+            return super()._enter(first=first, between=between)

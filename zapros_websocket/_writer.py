@@ -57,6 +57,8 @@ class Writer:
         self._failed = failed
         self._turn = turn
         self._writing: CancelScope | None = None
+        # Those who wait for the next chunk of what they send.
+        self.awaiting_chunks: set[CancelScope] = set()
         # What was begun without waiting, and how that failed.
         self._rest: memoryview | None = None
         self._error: Exception | None = None
@@ -91,13 +93,15 @@ class Writer:
         self._rest = memoryview(left)
         return False
 
-    async def write(self, encode: Callable[[], bytes], *, first: bool = False) -> Exception | None:
+    async def write(
+        self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False
+    ) -> Exception | None:
         """Wait for the turn and for the wire, and write; return what kept it from being written whole.
 
         What ``encode`` raises comes out, and nothing has been written then. Cancelling it before the first byte is
         written has no effect.
         """
-        await self._turn.take(first=first)
+        await self._turn.take(first=first, between=between)
         try:
             return await self._write(encode)
         finally:
@@ -120,9 +124,15 @@ class Writer:
             await self.write(self._session.take_control, first=True)
 
     def stop(self) -> None:
-        """Stop the write that is under way, if there is one; it was the last."""
-        if self._writing is not None:
-            self._writing.cancel()
+        """Stop the write that is under way, if there is one, and the waits for what to write; it was the last."""
+        for under_way in (self._writing, *self.awaiting_chunks):
+            if under_way is not None:
+                under_way.cancel()
+
+    def end(self) -> None:
+        """Write nothing more."""
+        self.is_over = True
+        self._session.drop_control()
 
     async def _write(self, encode: Callable[[], bytes]) -> Exception | None:
         if self.is_over:
@@ -156,19 +166,15 @@ class Writer:
             # It comes from encode: nothing was written.
             raise
         except Exception as error:
-            self._end()
+            self.end()
             self._failed(error)
             return error
         except BaseException:
             if begun:
-                self._end()
+                self.end()
                 self._broken()
             raise
         finally:
             self._writing = None
-        self._end()
+        self.end()
         return WriteStoppedError()
-
-    def _end(self) -> None:
-        self.is_over = True
-        self._session.drop_control()

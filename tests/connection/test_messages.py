@@ -54,7 +54,8 @@ async def test_send_takes_messages_str_and_bytes_like_objects(
     [
         (None, TypeError),
         (3, TypeError),
-        (["a"], TypeError),
+        ([1], TypeError),
+        ({"a": 1}, TypeError),
         (TextMessage(b"bytes"), TypeError),  # type: ignore[arg-type]
         (BinaryMessage("text"), TypeError),  # type: ignore[arg-type]
         (CloseMessage("1000"), TypeError),  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ ALLOWED = [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
 
 def sent(message: object) -> tuple[int, bytes]:
     encoded = outgoing(message)
-    assert not isinstance(encoded, CloseMessage)
+    assert isinstance(encoded, tuple)
     opcode, payload = encoded
     return opcode, bytes(payload)
 
@@ -146,8 +146,6 @@ def test_a_control_payload_is_a_copy() -> None:
         1,
         1.5,
         True,
-        ["a"],
-        ("text", "a"),
         {"kind": "text"},
         pytest.param(object(), id="object()"),
         TextMessage,

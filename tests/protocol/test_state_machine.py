@@ -90,7 +90,7 @@ class TwoPeers(RuleBasedStateMachine):
     @rule(message=messages)
     def client_sends(self, message: Message) -> None:
         encoded = outgoing(message)
-        assert not isinstance(encoded, CloseMessage)
+        assert isinstance(encoded, tuple)
         self.to_server += self.session.encode(*encoded)
         self.control_was_written()
         self.sent_by_client.append(message)

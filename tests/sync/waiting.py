@@ -26,6 +26,16 @@ def until_one_writes(ws: WebSocket) -> None:
     until(lambda: ws._outbox._is_writing_here)  # pyright: ignore[reportPrivateUsage]
 
 
+def until_one_sends_a_fragment(ws: WebSocket) -> None:
+    """Wait until a thread waits for room in the middle of a message."""
+    until(lambda: ws._outbox._waiting_inside is not None)  # pyright: ignore[reportPrivateUsage]
+
+
+def until_one_waits_for_a_part(ws: WebSocket) -> None:
+    """Wait until a thread has begun to receive a message in chunks, and waits for the next."""
+    until(lambda: bool(getattr(ws._inbox, "_waiting_for_parts")))  # noqa: B009  # pyright: ignore[reportPrivateUsage]
+
+
 def until_one_closes(ws: WebSocket) -> None:
     """Wait until a close frame waits behind messages."""
     outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]

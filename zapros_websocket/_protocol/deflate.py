@@ -48,15 +48,24 @@ class Deflate:
 
     def compress(self, payload: bytes | memoryview) -> bytes:
         """One whole message as the payload of one frame (section 7.2.1)."""
+        compressed = self.compress_piece(payload)
+        self.end_compressed()
+        return compressed
+
+    def compress_piece(self, payload: bytes | memoryview) -> bytes:
+        """A piece of a message that is not empty. The ``TAIL`` is cut off, and belongs in front of the next piece."""
         if self._deflater is None:
             agreed = self.agreed
             self._deflater = zlib.compressobj(
                 agreed.level, wbits=-agreed.client_max_window_bits, memLevel=agreed.memory_level
             )
         compressed = self._deflater.compress(payload) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        return compressed[: -len(TAIL)]
+
+    def end_compressed(self) -> None:
+        """The message that was compressed ends here."""
         if self.agreed.client_no_context_takeover:
             self._deflater = None
-        return compressed[: -len(TAIL)]
 
     def inflate(self, data: bytes | memoryview, room: int, *, final: bool) -> bytes | CloseMessage:
         """A piece of a message, the ``final`` one or not (section 7.2.2), or the failure that it is.

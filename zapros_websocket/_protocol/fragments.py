@@ -28,7 +28,7 @@ class Fragments(Extension):
         self.failure: CloseMessage | None = None
         self._limit = limit
         self._deflate = deflate
-        self._size = 0
+        self._size: int = 0
         self._is_data = False
         self._is_compressed = False
 

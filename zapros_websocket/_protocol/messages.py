@@ -86,6 +86,17 @@ class CloseMessage:
 Message: TypeAlias = TextMessage | BinaryMessage | PingMessage | PongMessage | CloseMessage
 """Any message: tell them apart with ``match``, ``isinstance`` or ``kind``."""
 
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the payload of a large message, in the place of a message."""
+
+    data: str | bytes
+    kind: Literal["text", "binary"]
+    is_first: bool
+    is_final: bool
+
+
 MAX_CONTROL_PAYLOAD: Final = 125
 """The longest payload of a control frame, in bytes (RFC 6455, section 5.5)."""
 

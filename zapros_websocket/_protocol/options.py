@@ -57,8 +57,10 @@ class PerMessageDeflateExtension:
 class Options:
     """The limits of one connection: seconds, and bytes. None switches a limit off where it may be.
 
+    What is over ``max_message_size`` fails the connection, or with ``stream_large_messages`` comes in parts.
+
     Raises:
-        TypeError: a value is not a number.
+        TypeError: a value is not a number, or ``stream_large_messages`` not a bool.
         ValueError: a value is negative or not a number at all (NaN).
     """
 
@@ -67,8 +69,11 @@ class Options:
     ping_timeout: float | None = 20.0
     open_timeout: float | None = 10.0
     close_timeout: float = 10.0
+    stream_large_messages: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stream_large_messages, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"stream_large_messages is a bool, not {self.stream_large_messages!r}")
         _check_number("max_message_size", self.max_message_size, int, least=1)
         _check_number("close_timeout", self.close_timeout, (int, float))
         for name in ("ping_interval", "ping_timeout", "open_timeout"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias, cast
 
 from .frames import BINARY, TEXT
 from .messages import (
@@ -19,15 +21,24 @@ from .messages import (
 PING: Final = 0x9
 PONG: Final = 0xA
 
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
 Outgoing: TypeAlias = "tuple[int, bytes | memoryview]"
 """An opcode and its payload."""
 
 
-def outgoing(message: object) -> Outgoing | CloseMessage:
-    """The opcode and the payload of a message, or the close message that it is.
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """A message that is given chunk by chunk: what the chunks are shows itself when they come."""
+
+    source: Iterable[object] | AsyncIterable[object]
+
+
+def outgoing(message: object) -> Outgoing | CloseMessage | Chunks:
+    """The opcode and the payload of a message; or the close message, or the chunks, that it is.
 
     Raises:
-        TypeError: it is no message, ``str`` or bytes-like object.
+        TypeError: it is no message, ``str``, bytes-like object or iterable.
         ValueError: UTF-8 cannot carry the text, a control payload is too long, or the close frame may not be sent.
     """
     # The common case, in as few steps as can be.
@@ -53,7 +64,38 @@ def outgoing(message: object) -> Outgoing | CloseMessage:
         return PONG, _control_payload(message.data)
     if isinstance(message, CloseMessage):
         return close_message(message.code, message.reason)
-    return BINARY, _bytes_like(message)
+    payload = _view(message)
+    if payload is not None:
+        return BINARY, payload
+    kind = type(message)
+    if issubclass(kind, Mapping):
+        # Its keys are hardly what is meant.
+        raise TypeError(f"cannot send {kind.__name__}: use send_json() for JSON")
+    if issubclass(kind, (Iterable, AsyncIterable)):
+        return Chunks(cast("Iterable[object] | AsyncIterable[object]", message))
+    raise _no_message(message)
+
+
+def chunk(given: object, begun_as: int | None) -> Outgoing:
+    """The opcode and the payload of a chunk, of a message that has ``begun_as`` text or binary, or begins with it.
+
+    Raises:
+        TypeError: it is neither a ``str`` nor bytes-like, or not what the chunks before it were.
+        ValueError: UTF-8 cannot carry the text.
+    """
+    opcode, payload = (TEXT, _utf8(given, "text")) if isinstance(given, str) else (BINARY, _view(given))
+    if payload is None:
+        raise TypeError(f"a chunk of a message is a str or bytes-like, not {type(given).__name__}")
+    if begun_as not in (None, opcode):
+        kinds = ("str", "bytes-like") if begun_as == TEXT else ("bytes-like", "str")
+        raise TypeError("the chunks of a message are all str or all bytes-like: {} came after {}".format(*kinds[::-1]))
+    return opcode, payload
+
+
+def check_compress(compress: object) -> None:
+    """Raise TypeError unless it says whether to compress a message, or leaves it open."""
+    if compress is not None and not isinstance(compress, bool):
+        raise TypeError(f"compress is True, False or None, not {compress!r}")
 
 
 def close_message(code: object, reason: object) -> CloseMessage:
@@ -89,14 +131,25 @@ def _no_utf8(what: str, error: UnicodeEncodeError) -> ValueError:
 
 
 def _bytes_like(data: object) -> bytes | memoryview:
+    payload = _view(data)
+    if payload is None:
+        raise _no_message(data)
+    return payload
+
+
+def _view(data: object) -> bytes | memoryview | None:
     if isinstance(data, bytes):
         return data
     try:
         view = memoryview(data)  # type: ignore[arg-type]
     except TypeError:
-        kind = type(data).__name__
-        raise TypeError(f"cannot send {kind}: a message is one of the message classes, str or bytes-like") from None
+        return None
     return view.cast("B") if view.c_contiguous else bytes(view)
+
+
+def _no_message(data: object) -> TypeError:
+    kind = type(data).__name__
+    return TypeError(f"cannot send {kind}: a message is one of the message classes, str, bytes-like, or such in chunks")
 
 
 def _control_payload(data: object) -> bytes:

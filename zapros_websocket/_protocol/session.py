@@ -19,10 +19,11 @@ Invariants:
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from enum import Enum, auto
 from io import StringIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from wsproto.connection import CLIENT, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
@@ -41,6 +42,7 @@ from .messages import (
     TextMessage,
 )
 from .outgoing import PING, PONG
+from .sequence import Sequence
 
 if TYPE_CHECKING:
     from .deflate import Deflate
@@ -74,6 +76,10 @@ _CLOSED: Final = State.CLOSED
 class Session:
     """One client's side of a connection after its opening handshake. ``max_message_size`` is in bytes."""
 
+    # Whether what it still has to parse may wait, as what was not received may.
+    may_wait = False
+    _new_fragments: ClassVar[type[Fragments]] = Fragments
+
     def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
         self.state = State.OPEN
         self.received: CloseMessage | None = None
@@ -81,7 +87,9 @@ class Session:
         self.failure: CloseMessage | None = None
         self._limit = max_message_size
         self._deflate = deflate
-        self._fragments = Fragments(max_message_size, deflate)
+        # What inflates whole messages, or None where that is not done in one step.
+        self._inflating = deflate
+        self._fragments = self._new_fragments(max_message_size, deflate)
         self._wsproto = Connection(CLIENT, extensions=[self._fragments])
         # What has been received and not parsed, and how much of it makes another look worth while.
         self._buffer = bytearray()
@@ -91,6 +99,9 @@ class Session:
         # How many bytes of a frame wsproto still waits for, and whether it is in the middle of a message.
         self._frame_left = 0
         self._assembling = False
+        # How much of a frame wsproto is given at once, and whether more is to wait for the next call.
+        self._most_at_once = sys.maxsize
+        self._has_enough = False
         self._text = StringIO()
         self._data = bytearray()
         self._ping: bytes | None = None
@@ -132,7 +143,7 @@ class Session:
             self._buffer += memoryview(data)[self._parse(data, 0, messages) :]
         else:
             # The common case, in as few steps as can be: whole messages and nothing else.
-            stop, needed, failure = read_messages(data, 0, self._limit, self._deflate, messages)
+            stop, needed, failure = read_messages(data, 0, self._limit, self._inflating, messages)
             if stop == len(data):
                 self.has_more = False
                 return messages
@@ -188,20 +199,42 @@ class Session:
 
     # What goes out
 
-    def encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
-        """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN."""
+    def encode(self, opcode: int, payload: bytes | memoryview, compress: bool | None = None) -> bytes:
+        """One message as bytes that must be written, whole and in the order of the calls. Only while OPEN.
+
+        ``compress`` can overrule the threshold of what was agreed to, in both directions.
+        """
         assert self.state is _OPEN
-        frame = self._encode(opcode, payload) if self._compresses or opcode >= PING else encode(opcode, payload)
+        if self._compresses or opcode >= PING:
+            frame = self._encode(opcode, payload, compress)
+        else:
+            frame = encode(opcode, payload)
         return self.take_control() + frame if self.has_control else frame
 
-    def _encode(self, opcode: int, payload: bytes | memoryview) -> bytes:
+    def sequence(self, opcode: int, compress: bool | None) -> Sequence:
+        """A message that goes out in fragments; no other may go out before it has ended."""
+        return Sequence(opcode, self._deflate if self._compresses and compress is not False else None)
+
+    def encode_fragment(self, sequence: Sequence, payload: bytes | memoryview, *, first: bool) -> bytes:
+        """As ``encode``, a fragment that is not the last."""
+        assert self.state is _OPEN
+        return self.take_control() + sequence.encode(payload, first=first)
+
+    def encode_end(self, sequence: Sequence) -> bytes:
+        """As ``encode``, the last fragment, without a payload."""
+        assert self.state is _OPEN
+        return self.take_control() + sequence.end()
+
+    def _encode(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> bytes:
         if opcode == PING:
             return self._wsproto.send(Ping(bytes(payload)))
         if opcode == PONG:
             return self._wsproto.send(Pong(bytes(payload)))
         assert self._deflate is not None
         # An empty message gains nothing, and zlib does not flush twice without input in between.
-        if not payload or len(payload) < self._deflate.agreed.threshold:
+        if compress is None:
+            compress = len(payload) >= self._deflate.agreed.threshold
+        if not payload or not compress:
             return encode(opcode, payload)
         return encode(opcode, self._deflate.compress(payload), compressed=True)
 
@@ -284,7 +317,7 @@ class Session:
                     break
                 frames_left -= 1
                 if not self._assembling:
-                    position, needed, failure = read_messages(buffer, position, self._limit, self._deflate, messages)
+                    position, needed, failure = read_messages(buffer, position, self._limit, self._inflating, messages)
                     if failure is not None:
                         self._fail(failure)
                         break
@@ -304,13 +337,18 @@ class Session:
                     self._control(bytes(buffer[position - self._frame_left : position]), messages)
                     self._frame_left = 0
                     continue
-            piece = bytes(memoryview(buffer)[position : position + self._frame_left])
+            piece = bytes(memoryview(buffer)[position : position + min(self._frame_left, self._most_at_once)])
             if not piece:
                 self._needed = 0
                 break
             position += len(piece)
             self._frame_left -= len(piece)
             self._feed(piece, messages)
+            if self._has_enough:
+                self._needed = 0
+                self.has_more = True
+                self._has_enough = False
+                break
         return position
 
     def _control(self, frame: bytes, messages: list[Message]) -> None:
