@@ -40,9 +40,11 @@ _POPLEFT: Final = cast("Callable[[deque[Any]], Any]", deque.popleft)  # pyright:
 class ThreadPlace:
     """The place of a thread in a queue, where it waits until it is woken."""
 
-    __slots__ = ("_is_set", "_lock")
+    __slots__ = ("_is_set", "_lock", "is_left")
 
     def __init__(self) -> None:
+        # Whether its thread waits no more. To say so is a single step, between whose parts no interrupt comes.
+        self.is_left = False
         self._is_set = False
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -56,6 +58,12 @@ class ThreadPlace:
     def wait(self, timeout: float | None) -> bool:
         """Wait for up to ``timeout`` seconds, and return whether it was woken. An interrupt comes out at once."""
         return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+
+def drop_left(waiting: deque[Any]) -> None:
+    """Take the places away from the front of a queue that their threads have left."""
+    while waiting and waiting[0].is_left:
+        waiting.popleft()
 
 
 class InboxOfThreads(Inbox):
@@ -103,6 +111,7 @@ class InboxOfThreads(Inbox):
     async def _lend(self, lending: Lending) -> None:
         with self._mutex:
             # A thread that waits already would not know that it is the one to read.
+            drop_left(self._waiting)
             is_awaited = self._waiting and not self._has_something
             lending.is_wanted = False
             if is_awaited or not lending.lend():
@@ -176,6 +185,7 @@ class InboxOfThreads(Inbox):
         began = monotonic()
         try:
             with self._mutex:
+                drop_left(self._waiting)
                 self._cross()
                 if timeout == 0 and not self._waiting and not self._has_something:
                     self._read_without_waiting()
@@ -205,11 +215,11 @@ class InboxOfThreads(Inbox):
                 self._ask_for_loan(message)
                 return message
         except BaseException:
+            # Another interrupt may come at any call: what must not get lost is done by then.
+            place.is_left = True
+            if message is not None:
+                self._crossed.appendleft(message)
             with self._mutex:
-                if message is not None:
-                    self._crossed.appendleft(message)
-                if place in self._waiting:
-                    self._waiting.remove(place)
                 self._wake()
             raise
 
@@ -261,6 +271,10 @@ class InboxOfThreads(Inbox):
             self._crossed_bytes = READ_SIZE
             self._lending.read(self._crossed)
             self._wake()
+
+    def _wake(self) -> None:
+        drop_left(self._waiting)
+        super()._wake()
 
     def _next(self) -> Message | None:
         if not self._crossed:

@@ -26,7 +26,7 @@ from anyio import CancelScope, Event
 
 from ._chunks import BROKEN_OFF
 from ._errors import ConnectionClosed
-from ._inbox_of_threads import ThreadPlace
+from ._inbox_of_threads import ThreadPlace, drop_left
 from ._lending import PATIENCE
 from ._portal import refuse_event_loop
 from ._protocol import frames
@@ -261,6 +261,7 @@ class Outbox:
 
     def _in_line(self, do: Callable[[], None], *, is_control: bool = False) -> None:
         with self._mutex:
+            drop_left(self._waiting)
             self.raise_unless_open()
             if not self._is_full and (is_control or not self._waiting) and (is_control or self._sequence is None):
                 do()
@@ -274,8 +275,9 @@ class Outbox:
                 self.raise_unless_open()
                 do()
         finally:
+            # Another interrupt may come at any call: what must be done is done by then.
+            place.is_left = True
             with self._mutex:
-                self._waiting.remove(place)
                 self._wake()
 
     def _wait_inside(self) -> None:
@@ -306,6 +308,7 @@ class Outbox:
             return
         if self._waiting_inside is not None:
             self._waiting_inside.wake()
+        drop_left(self._waiting)
         if self._waiting and (self._is_over or self._sequence is None):
             self._waiting[0].wake()
 

@@ -137,9 +137,9 @@ class connect_ws:
         refuse_event_loop("async with aconnect_ws(...)")
         portal = self._portal or shared_portal()
         if self._client is None:
-            self._connection = _open(
-                portal, lambda: open_by_itself(self._opening, self._options), self._options, self._observer
-            )
+            # Nothing that lives on with the connection may keep this alive, which keeps it from being collected.
+            opening, options = self._opening, self._options
+            self._connection = _open(portal, lambda: open_by_itself(opening, options), options, self._observer)
             return self._connection
         handed_over = open_through(self._opening, self._client, self._options.open_timeout, portal)
 

@@ -10,6 +10,7 @@ import pytest
 import zapros
 from anyio.abc import TaskGroup
 from anyio.from_thread import start_blocking_portal
+from wsproto import events as ws_events
 from wsproto.events import CloseConnection
 
 from zapros_websocket import _portal, connect_ws
@@ -21,6 +22,7 @@ from zapros_websocket._portal import Process, process, shared_portal
 from zapros_websocket._protocol.messages import Message, PingMessage, TextMessage
 from zapros_websocket._streams.threads import BlockingStream
 from zapros_websocket._waiting import AsyncioWaiter
+from zapros_websocket.testing import echo_server
 
 from .peers import PairServer
 
@@ -69,6 +71,13 @@ def test_a_connection_that_is_collected_warns(server: PairServer) -> None:
     with pytest.warns(ResourceWarning, match="unclosed <WebSocket open>"):
         connections.clear()
     assert server.peer.receive() == CloseConnection(1000, "")
+
+
+def test_one_without_a_client_is_collected_as_well() -> None:
+    with echo_server() as server:
+        connections = [connect_ws(server.url).__enter__()]
+        with pytest.warns(ResourceWarning, match="unclosed <WebSocket open>"):
+            connections.clear()
 
 
 def test_a_bug_in_the_background_comes_out_bare(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +154,22 @@ def test_an_interrupt_behind_the_taking_puts_the_message_back() -> None:
     with pytest.raises(KeyboardInterrupt):
         inbox.take(None)
     assert [inbox.take(None), inbox.take(None)] == [TextMessage("1"), TextMessage("2")]
+
+
+def test_a_second_interrupt_leaves_nobody_in_the_way(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        inbox = ws._inbox  # pyright: ignore[reportPrivateUsage]
+
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            # The first is that of the time that is over, and this one comes while it is dealt with.
+            patch.setattr(inbox, "_wake", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                ws.recv(timeout=0.001)
+        server.peer.send(ws_events.TextMessage("for the next"))
+        assert ws.recv() == TextMessage("for the next")
 
 
 def test_control_messages_keep_their_place_among_those_that_cross() -> None:
