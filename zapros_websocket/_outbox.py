@@ -59,8 +59,10 @@ class _Close:
         self.written: Future[None] = Future()
 
 
-# What encodes it when it is written, and how large it is.
-_Item = tuple[Callable[[], bytes], int]
+# A message, as the session encodes it when it is written; and a fragment, with what encodes it then.
+_Whole = tuple[int, bytes, "bool | None"]
+_Fragment = tuple[Callable[[], bytes], bytes]
+_Item = _Whole | _Fragment
 
 # What writes in a thread, and what waits there for up to so many seconds.
 _Direct = tuple[Callable[["bytes | memoryview"], int], Callable[[float], object]]
@@ -119,7 +121,8 @@ class Outbox:
             frame = frames.encode(opcode, payload)
             if self._write_here(direct, frame):
                 return
-        self._hand_over(opcode, payload, compress)
+        kept = payload if isinstance(payload, bytes) else bytes(payload)
+        self._hand_over((opcode, kept, compress), len(kept), is_control=opcode >= PING)
 
     def begin(self, sequence: Sequence) -> None:
         """Wait until it is this message that goes out, with ``send_fragment``, until ``end_of`` it.
@@ -153,15 +156,15 @@ class Outbox:
                 return
             self._is_begun = was_begun
         if payload is None:
-            item: _Item = (partial(self._session.encode_end, sequence), 0)
+            item: _Fragment = (partial(self._session.encode_end, sequence), b"")
         else:
             kept = payload if isinstance(payload, bytes) else bytes(payload)
-            item = (partial(self._session.encode_fragment, sequence, kept, first=not was_begun), len(kept))
+            item = (partial(self._session.encode_fragment, sequence, kept, first=not was_begun), kept)
         self._wait_inside()
         with self._mutex:
             self.raise_unless_open()
             self._is_begun = True
-            self._append(item, item[1])
+            self._append(item, len(item[1]))
             self._is_begun = payload is not None
 
     def end_of(self, sequence: Sequence) -> None:
@@ -186,7 +189,7 @@ class Outbox:
         """
         refuse_event_loop(_INSTEAD)
         close = _Close(message)
-        self._in_line(lambda: self._append(close, 0))
+        self._hand_over(close, 0)
         close.written.result()
 
     def _write_here(self, direct: _Direct, frame: bytes, others: int = 0) -> bool:
@@ -254,16 +257,19 @@ class Outbox:
         if self._rest is not None or self._unsent or self._closing is not None:
             self._soon(self._rouse)
 
-    def _hand_over(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> None:
-        kept = payload if isinstance(payload, bytes) else bytes(payload)
-        item = (partial(self._session.encode, opcode, kept, compress), len(kept))
-        self._in_line(lambda: self._append(item, len(kept)), is_control=opcode >= PING)
+    def _hand_over(self, item: _Item | _Close, size: int, *, is_control: bool = False) -> None:
+        with self._mutex:
+            self.raise_unless_open()
+            if (is_control or (not self._waiting and self._sequence is None)) and not self._is_full:
+                self._append(item, size)
+                return
+        self._in_line(lambda: self._append(item, size), is_control=is_control)
 
     def _in_line(self, do: Callable[[], None], *, is_control: bool = False) -> None:
         with self._mutex:
             drop_left(self._waiting)
             self.raise_unless_open()
-            if not self._is_full and (is_control or not self._waiting) and (is_control or self._sequence is None):
+            if (is_control or (not self._waiting and self._sequence is None)) and not self._is_full:
                 do()
                 return
             place = ThreadPlace()
@@ -366,7 +372,7 @@ class Outbox:
                         batch.append(self._queue.popleft())
                     break
                 batch.append(self._queue.popleft())
-                size += item[1]
+                size += len(item[1])
             self._is_awake = rest is not None or bool(batch)
             if not self._is_awake:
                 self._work = Event()
@@ -380,12 +386,15 @@ class Outbox:
             close.written.set_result(None)
         else:
             messages = [item for item in batch if not isinstance(item, _Close)]
-            await self._link.write(lambda: b"".join([encode() for encode, _ in messages]))
+            await self._link.write(lambda: b"".join([self._encode(message) for message in messages]))
+
+    def _encode(self, item: _Item) -> bytes:
+        return self._session.encode(*item) if len(item) == 3 else item[0]()
 
     def _written(self, rest: memoryview | None, batch: list[_Item | _Close]) -> None:
         with self._mutex:
             self._unsent -= len(batch) if rest is None else 1
-            self._unsent_bytes -= sum(item[1] for item in batch if not isinstance(item, _Close))
+            self._unsent_bytes -= sum(len(item[1]) for item in batch if not isinstance(item, _Close))
             self._wake()
 
     def _drop(self, error: ConnectionClosed, batch: list[_Item | _Close]) -> None:
@@ -394,7 +403,7 @@ class Outbox:
             dropped = list(self._queue)
             self._queue.clear()
             self._unsent -= len(dropped)
-            self._unsent_bytes -= sum(item[1] for item in dropped if not isinstance(item, _Close))
+            self._unsent_bytes -= sum(len(item[1]) for item in dropped if not isinstance(item, _Close))
         for item in [*batch, *dropped]:
             if isinstance(item, _Close):
                 item.written.set_exception(error)

@@ -45,6 +45,24 @@ async def test_an_echo_comes_back(sent: Message | str | bytes | bytearray | memo
     assert type(message.data) in (str, bytes)
 
 
+async def test_a_message_in_chunks_is_one_event_and_comes_back_in_one_chunk() -> None:
+    application = Echo()
+    async with (
+        client_of(application) as client,
+        aconnect_ws(URL, client=client, max_message_size=3, stream_large_messages=True) as ws,
+    ):
+        await ws.send(["one, ", "two"])
+        async with ws.recv_chunks() as message:
+            assert [chunk async for chunk in message] == ["one, two"]
+        await ws.send([bytes(100_000)] * 3)
+        async with ws.recv_chunks() as message:
+            assert [chunk async for chunk in message] == [bytes(300_000)]
+    assert application.events[1:3] == [
+        {"type": "websocket.receive", "text": "one, two"},
+        {"type": "websocket.receive", "bytes": bytes(300_000)},
+    ]
+
+
 async def test_the_application_gets_plain_events() -> None:
     application = Echo()
     async with client_of(application) as client, aconnect_ws(URL, client=client) as ws:

@@ -197,3 +197,21 @@ def test_a_thread_with_an_event_loop_may_send_chunks_until_it_has_to_wait() -> N
         with pytest.raises(ConnectionClosed):
             ws.send("late")
     server.close()
+
+
+def test_a_message_in_chunks_that_never_got_its_turn_changes_nothing(server: PairServer) -> None:
+    async def send() -> None:
+        ws.send(["other"])
+
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        source = Source()
+        sending = Background(lambda: ws.send(source))
+        source.give("one")
+        assert server.peer.receive() == ws_events.TextMessage("one", message_finished=False)
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            anyio.run(send)
+        source.give(END)
+        sending.result()
+        ws.send("after")
+        assert server.peer.receive_message() == ""
+        assert server.peer.receive_message() == "after"
