@@ -23,6 +23,8 @@ async def cycle(stage: Stage) -> None:
     async with stage.connect(peer.url) as connection:
         await connection.send(PAYLOAD)
         assert await connection.recv() == TextMessage(PAYLOAD)
+    await peer.seen()
+    peer.forget()
 
 
 @SCALE.case("10,000 times open and close (short form: 300)", seconds=900)

@@ -172,6 +172,10 @@ class Peer:
         """Wait until the request has come."""
         await self._process.line("asked", self._name)
 
+    def forget(self) -> None:
+        """Keep nothing of what any peer has seen."""
+        self._process.forget_lines()
+
     async def told(self) -> None:
         """Wait until it has come to where it is to tell."""
         await self._process.line("told", self._name)

@@ -44,6 +44,11 @@ class ServerProcess:
         """The address of the server, without a path."""
         return f"{scheme}://{host}:{self.port}"
 
+    def forget_lines(self) -> None:
+        """Keep none of the lines that have come: they are not to be counted as memory of the library."""
+        with self._line_came:
+            self._lines.clear()
+
     async def line(self, key: str, value: object) -> Mapping[str, object]:
         """The newest line that has ``value`` under ``key``, once one was written: a port can come again."""
         return await anyio.to_thread.run_sync(self._wait_for_line, key, value)
