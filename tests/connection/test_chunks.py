@@ -11,7 +11,16 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import CloseMessage, ConnectionClosed, PingMessage, PongMessage, TextMessage, aconnect_ws
+from zapros_websocket import (
+    CloseMessage,
+    ConnectionClosed,
+    FrameHeader,
+    Observer,
+    PingMessage,
+    PongMessage,
+    TextMessage,
+    aconnect_ws,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -391,3 +400,18 @@ async def test_compress_says_whether_a_message_is_compressed() -> None:
         assert max(sizes[::2]) < 100 < 1000 < min(sizes[1::2])
         with pytest.raises(TypeError, match="True, False or None"):
             await ws.send("text", compress=1)  # type: ignore[arg-type]
+
+
+async def test_an_observer_hears_of_each_fragment(server: MemoryServer) -> None:
+    class Frames(Observer):
+        def __init__(self) -> None:
+            self.sent: list[tuple[int, bool]] = []
+
+        def frame_sent(self, frame: FrameHeader) -> None:
+            self.sent.append((frame.opcode, frame.fin))
+
+    frames = Frames()
+    async with aconnect_ws("ws://test/", client=server.client, observer=frames, close_timeout=0) as ws:
+        await ws.send(["a", "b"])
+        assert await server.peer.receive_message() == "ab"
+    assert frames.sent[:3] == [(1, False), (0, False), (0, True)]

@@ -199,6 +199,18 @@ async def test_cancelling_loses_nothing(server: MemoryServer) -> None:
             assert await anext(message) == bytes(500)
 
 
+async def test_a_cancellation_that_is_there_already_is_observed(server: MemoryServer) -> None:
+    async with streaming(server) as ws:
+        await server.peer.write(frame(BINARY, bytes(200)))
+        await anyio.wait_all_tasks_blocked()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with ws.recv_chunks():
+                pytest.fail("it is cancelled")
+        assert scope.cancelled_caught
+        assert await whole(ws) == bytes(200)
+
+
 async def test_two_tasks_may_share_the_chunks(server: MemoryServer) -> None:
     chunks: list[str | bytes] = []
     async with streaming(server) as ws:

@@ -217,3 +217,23 @@ def test_a_thread_with_an_event_loop_may_take_what_is_there(server: PairServer) 
         with pytest.raises(LargeMessageError):
             ws.recv()
         anyio.run(take)
+
+
+def test_a_timeout_before_the_message_and_an_interrupt_at_its_beginning_lose_nothing(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with streaming(server) as ws:
+        with pytest.raises(TimeoutError), ws.recv_chunks(0):
+            pytest.fail("nothing has come")
+        server.peer.sock.sendall(frame(BINARY, bytes(200)))
+        with pytest.raises(LargeMessageError):
+            ws.recv()
+        # In the step in which the message is taken.
+        monkeypatch.setattr(ws._inbox, "_make_room", interrupt)  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(KeyboardInterrupt), ws.recv_chunks():
+            pytest.fail("it was interrupted")
+        assert whole(ws) == bytes(200)
