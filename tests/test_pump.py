@@ -350,7 +350,7 @@ async def test_a_task_in_no_scope_is_asked_about_each_time(connected: tuple[Asyn
     pace = _pace.AsyncioPace()
 
     async def in_no_scope() -> None:
-        assert pace.is_due()
+        assert not pace.is_due()
         with anyio.CancelScope() as outer, anyio.CancelScope(shield=True) as inner:  # noqa: ASYNC100
             assert not pace.is_due()
             outer.cancel()
@@ -361,9 +361,23 @@ async def test_a_task_in_no_scope_is_asked_about_each_time(connected: tuple[Asyn
             scope.cancel()
             await ws.recv()
         assert scope.cancelled_caught
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await ws.recv()
 
-    await asyncio.create_task(in_no_scope())
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(in_no_scope())
     assert await ws.recv() == BinaryMessage(b"kept")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_where_no_task_runs_each_call_asks_the_event_loop() -> None:
+    pace = _pace.AsyncioPace()
+    answers: list[bool] = []
+    asyncio.get_running_loop().call_soon(lambda: answers.append(pace.is_due()))
+    await checkpoint()
+    assert answers == [True]
 
 
 async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_on_all_connections_together(

@@ -163,21 +163,20 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         Raises:
             ConnectionClosed: the connection is closed, and all that came before was received.
         """
+        # The common case, in as few steps as can be; what follows does the same for any case.
         inbox = self._inbox
-        if inbox.is_simple and inbox.data and not self._is_due():
-            taken = inbox.data.popleft()
-            if len(inbox.data) == inbox.low_mark:
+        data = inbox.data
+        if data and inbox.is_simple and not self._is_due():
+            message = data.popleft()
+            if inbox.low_mark >= 0 and len(data) == inbox.low_mark:
                 inbox.let_in()
-            return taken
-        while True:
-            if self._is_due():
-                await self._pace.observe()
-            if not inbox.is_ready:
-                await inbox.wait()
-            message = inbox.pop()
-            if message is not None:
-                return message
-            return self._link.last_message()
+            return message
+        if self._is_due():
+            await self._pace.observe()
+        if not inbox.is_ready:
+            await inbox.wait()
+            self._pace.waited()
+        return inbox.pop() or self._link.last_message()
 
     def __aiter__(self) -> Self:
         """Iterate over the text and binary messages, until the peer closes or this side has closed.
@@ -189,15 +188,23 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
     async def __anext__(self) -> TextMessage | BinaryMessage:
         """The next text or binary message; cancelling it loses nothing."""
+        # As in ``recv``; what stands among the data is never a control message.
+        inbox = self._inbox
+        data = inbox.data
+        if data and inbox.is_simple and not self._is_due():
+            message = data.popleft()
+            if inbox.low_mark >= 0 and len(data) == inbox.low_mark:
+                inbox.let_in()
+            return message
         while True:
             try:
-                message = await self.recv()
+                received = await self.recv()
             except ConnectionClosed:
                 if self._link.is_over_in_order:
                     raise StopAsyncIteration from None
                 raise
-            if isinstance(message, (TextMessage, BinaryMessage)):
-                return message
+            if isinstance(received, (TextMessage, BinaryMessage)):
+                return received
 
     async def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T]) -> T:
         while True:
@@ -205,6 +212,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 await self._pace.observe()
             if not self._inbox.is_ready:
                 await self._inbox.wait()
+                self._pace.waited()
             # From here on nothing is awaited: the message that was looked at is the one that is taken.
             message = self._inbox.peek()
             if isinstance(message, (TextMessage, BinaryMessage)):

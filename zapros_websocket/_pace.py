@@ -19,17 +19,16 @@ from weakref import ref
 
 import trio
 from anyio._backends import _asyncio as anyio_asyncio
-from anyio.lowlevel import RunVar, cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import RunVar, cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 EVERY: Final = 32
 
 # Whether trio and anyio keep it where they did.
-knows_trio = hasattr(trio.lowlevel.Task, "_cancel_status")
+_trio_globals = cast("Mapping[str, object]", getattr(trio.lowlevel.current_task, "__globals__", {}))
+knows_trio = hasattr(trio.lowlevel.Task, "_cancel_status") and "GLOBAL_RUN_CONTEXT" in _trio_globals
 knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
     hasattr(anyio_asyncio.CancelScope, name) for name in ("_cancel_called", "_parent_scope", "_shield")
 )
-
-_current_task: Final = trio.lowlevel.current_task
 
 
 class Pace(Protocol):
@@ -38,6 +37,9 @@ class Pace(Protocol):
     def is_due(self) -> bool:
         """Count an operation that will not block: whether it has to ``observe`` before it does anything."""
         ...
+
+    def waited(self) -> None:
+        """The task has waited, so that the scheduler had its turn."""
 
     async def observe(self) -> None:
         """Raise if the task is cancelled; let the scheduler run when it is time."""
@@ -68,15 +70,22 @@ def _count_here() -> _Count:
 class TrioPace:
     """On trio, where the task knows the state of its cancellation."""
 
+    __slots__ = ("_count", "_here")
+
     def __init__(self) -> None:
         self._count = _count_here()
+        # What trio keeps for this thread: the dict behind it, in which the task is found at once.
+        self._here: dict[str, trio.lowlevel.Task] = vars(_trio_globals["GLOBAL_RUN_CONTEXT"]) if knows_trio else {}
 
     def is_due(self) -> bool:
         count = self._count
-        count.left -= 1
-        if count.left <= 0 or not knows_trio:
+        count.left = left = count.left - 1
+        if left <= 0 or not knows_trio:
             return True
-        return _current_task()._cancel_status.effectively_cancelled  # pyright: ignore[reportPrivateUsage]
+        return self._here["task"]._cancel_status.effectively_cancelled  # pyright: ignore[reportPrivateUsage]
+
+    def waited(self) -> None:
+        self._count.left = EVERY
 
     async def observe(self) -> None:
         if self._count.left <= 0:
@@ -89,25 +98,26 @@ class TrioPace:
 class AsyncioPace:
     """On asyncio, where a task is cancelled natively, or by the cancel scopes of anyio that it is in."""
 
+    __slots__ = ("_count", "_loop", "_state", "_task")
+
     def __init__(self) -> None:
         self._count = _count_here()
+        self._loop = asyncio.get_running_loop()
         # The task that was last seen here, and where anyio keeps its scopes.
-        self._task: Callable[[], asyncio.Task[object] | None] = _no_task
+        self._task: Callable[[], object] = _no_task
         self._state: anyio_asyncio.TaskState | None = None
 
     def is_due(self) -> bool:
         count = self._count
-        count.left -= 1
-        if count.left <= 0 or not knows_anyio:
+        count.left = left = count.left - 1
+        if left <= 0 or not knows_anyio:
             return True
-        task = current_task()
-        if task is not self._task():
-            self._see(task)
-        state = self._state
-        # A task that is in no scope yet may be in one later: it is asked about each time.
-        if state is None or task._must_cancel:  # type: ignore[union-attr]  # pyright: ignore
+        task = current_task(self._loop)
+        if task is not self._task() and not self._see(task):
             return True
-        scope = state.cancel_scope
+        if task._must_cancel:  # type: ignore[union-attr]  # pyright: ignore
+            return True
+        scope = None if self._state is None else self._state.cancel_scope
         while scope is not None:
             if scope._cancel_called:  # pyright: ignore[reportPrivateUsage]
                 return True
@@ -116,15 +126,24 @@ class AsyncioPace:
             scope = scope._parent_scope  # pyright: ignore[reportPrivateUsage]
         return False
 
-    def _see(self, task: asyncio.Task[object] | None) -> None:
-        self._state = _state_of(task) if hasattr(task, "_must_cancel") else None
-        if self._state is not None and task is not None:
+    def _see(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether the task says if it is cancelled."""
+        self._task = _no_task
+        if task is None or not hasattr(task, "_must_cancel"):
+            return False
+        self._state = _state_of(task)
+        if self._state is not None:
+            # A task that is in no scope yet may be in one later: it is asked about each time.
             self._task = ref(task)
+        return True
+
+    def waited(self) -> None:
+        self._count.left = EVERY
 
     async def observe(self) -> None:
         if self._count.left <= 0:
             self._count.left = EVERY
-            await checkpoint()
+            await asyncio.sleep(0)
             return
         await checkpoint_if_cancelled()
         if _must_cancel(current_task()):
@@ -146,5 +165,6 @@ def _state_of(task: asyncio.Task[object] | None) -> anyio_asyncio.TaskState | No
     return states.get(task)
 
 
-def _no_task() -> None:
-    return None
+def _no_task() -> object:
+    # Nothing that a task could be.
+    return _no_task

@@ -19,6 +19,14 @@
 #define TEXT 0x1
 #define BINARY 0x2
 
+/* What a member descriptor says of a slot; public only since 3.12. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define SLOT Py_T_OBJECT_EX
+#else
+#include <structmember.h>
+#define SLOT T_OBJECT_EX
+#endif
+
 #define KEY 4
 #define LONGEST_HEADER 10
 /* Bytes of keys that are asked for at once. */
@@ -26,11 +34,11 @@
 /* Up to here, in bytes, a copy costs less than a view that saves it. */
 #define SMALL 4096
 
-/* How to make a message without its __init__, which takes longer than parsing. */
+/* How to make a message without its __init__, which takes longer than parsing: its slots are written directly. */
 typedef struct {
     PyTypeObject *type;
-    PyObject *data; /* the descriptors of the slots */
-    PyObject *kind;
+    Py_ssize_t data; /* where the slots are in an instance, in bytes */
+    Py_ssize_t kind;
     PyObject *kind_value;
 } Maker;
 
@@ -54,20 +62,30 @@ state_of(PyObject *module)
 
 /* Messages */
 
+static inline PyObject **
+slot_of(PyObject *message, Py_ssize_t offset)
+{
+    return (PyObject **)((char *)message + offset);
+}
+
 /* Takes over the reference to data, which may be NULL with an exception set. */
 static PyObject *
 make_message(const Maker *maker, PyObject *data)
 {
-    PyObject *message = NULL;
-    if (data != NULL) {
-        message = maker->type->tp_alloc(maker->type, 0);
+    PyObject *message;
+    if (data == NULL) {
+        return NULL;
     }
-    if (message != NULL &&
-        (Py_TYPE(maker->data)->tp_descr_set(maker->data, message, data) < 0 ||
-         Py_TYPE(maker->kind)->tp_descr_set(maker->kind, message, maker->kind_value) < 0)) {
-        Py_CLEAR(message);
+    message = maker->type->tp_alloc(maker->type, 0);
+    if (message == NULL) {
+        Py_DECREF(data);
+        return NULL;
     }
-    Py_XDECREF(data);
+    Py_INCREF(maker->kind_value);
+    *slot_of(message, maker->data) = data;
+    *slot_of(message, maker->kind) = maker->kind_value;
+    /* A frozen pair of strings is part of no cycle, which saves the collector a look at each. */
+    PyObject_GC_UnTrack(message);
     return message;
 }
 
@@ -379,6 +397,28 @@ forget_keys(PyObject *module, PyObject *unused)
 
 /* The module */
 
+/* Where a slot is, or -1 with an exception set. */
+static Py_ssize_t
+offset_of(PyObject *type, const char *name)
+{
+    Py_ssize_t offset = -1;
+    PyObject *descriptor = PyObject_GetAttrString(type, name);
+    if (descriptor == NULL) {
+        return -1;
+    }
+    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
+        const PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
+        if (member->type == SLOT) {
+            offset = member->offset;
+        }
+    }
+    Py_DECREF(descriptor);
+    if (offset < 0) {
+        PyErr_Format(PyExc_ImportError, "%s is not a slot", name);
+    }
+    return offset;
+}
+
 static int
 prepare(Maker *maker, PyObject *messages, const char *name, const char *kind)
 {
@@ -392,16 +432,9 @@ prepare(Maker *maker, PyObject *messages, const char *name, const char *kind)
         PyErr_Format(PyExc_ImportError, "%s is not a class", name);
         return -1;
     }
-    maker->data = PyObject_GetAttrString(type, "data");
-    maker->kind = PyObject_GetAttrString(type, "kind");
-    if (maker->data == NULL || maker->kind == NULL) {
-        return -1;
-    }
-    if (!Py_IS_TYPE(maker->data, &PyMemberDescr_Type) || !Py_IS_TYPE(maker->kind, &PyMemberDescr_Type)) {
-        PyErr_Format(PyExc_ImportError, "%s has no slots", name);
-        return -1;
-    }
-    return 0;
+    maker->data = offset_of(type, "data");
+    maker->kind = maker->data < 0 ? -1 : offset_of(type, "kind");
+    return maker->kind < 0 ? -1 : 0;
 }
 
 static int
@@ -468,8 +501,6 @@ traverse(PyObject *module, visitproc visit, void *arg)
     Maker *makers[] = {&state->text, &state->binary};
     for (int index = 0; index < 2; index++) {
         Py_VISIT(makers[index]->type);
-        Py_VISIT(makers[index]->data);
-        Py_VISIT(makers[index]->kind);
     }
     Py_VISIT(state->close_message);
     Py_VISIT(state->not_utf8);
@@ -484,8 +515,6 @@ clear(PyObject *module)
     Maker *makers[] = {&state->text, &state->binary};
     for (int index = 0; index < 2; index++) {
         Py_CLEAR(makers[index]->type);
-        Py_CLEAR(makers[index]->data);
-        Py_CLEAR(makers[index]->kind);
         Py_CLEAR(makers[index]->kind_value);
     }
     Py_CLEAR(state->close_message);
