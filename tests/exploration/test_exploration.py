@@ -123,7 +123,7 @@ def test_a_message_that_a_cancellation_loses_is_found(backend: Backend, monkeypa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_frame_behind_half_a_frame_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zapros_websocket._writer.Writer._end", lambda self: None)  # pyright: ignore
+    monkeypatch.setattr("zapros_websocket._writer.Writer.end", lambda self: None)  # pyright: ignore
     monkeypatch.setattr(Link, "_write_broken", lambda self: None)  # pyright: ignore
     program = ("stall", 0, 0), ("send", 0, 6), ("settle", 0, 0), ("cancel", 0, 0), ("send", 0, 6), ("send", 0, 6)
     finds("what came is no frame", lambda: explore_program(backend, *program))
