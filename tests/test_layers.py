@@ -68,6 +68,7 @@ LAYERS: dict[str, set[str]] = {
     "_observed": set(),
     "_link": {"anyio", "trio"},
     "_writer": {"anyio"},
+    "_next_turn": {"trio"},
     "_keepalive": {"anyio"},
     "_turn": set(),
     "_pace": {"anyio", "trio"},

@@ -46,6 +46,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         self._pace = link.pace
         self._is_due = link.pace.is_due
         self._send_now = link.writer.send_now
+        self._write_gathered = link.writer.write_gathered
         self._agreement = agreement
         self._response = response
         self._byte_stream: WebSocketByteStream | None = None
@@ -106,7 +107,9 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         close frame do not.
 
         Several tasks may send at once: their messages never mix. It returns when the message was handed to the
-        network, and waits while the peer does not read. Sending a CloseMessage starts the closing handshake;
+        network, and waits while the peer does not read. Small messages that follow another in the same turn of the
+        event loop are handed over together, in the next turn at the latest; nothing that is done to the task takes
+        them back, and how that failed the next call says. Sending a CloseMessage starts the closing handshake;
         ``recv`` then gives what the peer still sends, up to its own close.
 
         Cancelling it before the first byte is written has no effect on the connection. Cancelling it in the middle of
@@ -174,6 +177,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         if self._is_due():
             await self._pace.observe()
         if not inbox.is_ready:
+            self._write_gathered()
             await inbox.wait()
             self._pace.waited()
         return inbox.pop() or self._link.last_message()
@@ -211,6 +215,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             if self._is_due():
                 await self._pace.observe()
             if not self._inbox.is_ready:
+                self._write_gathered()
                 await self._inbox.wait()
                 self._pace.waited()
             # From here on nothing is awaited: the message that was looked at is the one that is taken.

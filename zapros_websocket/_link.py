@@ -19,9 +19,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
@@ -72,7 +72,15 @@ class Link:
         self.pace = pace_here()
         self.turn = turn or Turn(new_waiter)
         self.writer = Writer(
-            stream, session, self.pace, self.turn, broken=self._write_broken, failed=self._write_failed
+            stream,
+            session,
+            self.pace,
+            self.turn,
+            new_waiter=new_waiter,
+            start=self._start,
+            finish_gathered=self._finish_gathered,
+            broken=self._write_broken,
+            failed=self._write_failed,
         )
         self.closed = Event()
         self.is_closed_here = False
@@ -84,11 +92,13 @@ class Link:
         # What is under way, so that it can be ended from elsewhere.
         self._running = CancelScope()
         self._reading = CancelScope()
+        self._finishing = CancelScope()
         self._ending = CancelScope(shield=True)
         self._tasks: TaskGroup | None = None
         self._is_flushing = False
         # How it ends.
         self._close_by = inf
+        self._finish_by = inf
         self._cause: Exception | None = None
         self._bug: Exception | None = None
         self._reading_over = Event()
@@ -110,9 +120,13 @@ class Link:
                         if self._options.ping_interval is not None and self.stream.carries_control:
                             interval, timeout = self._options.ping_interval, self._options.ping_timeout
                             self._tasks.start_soon(keep_alive, self, interval, timeout)
-                        with self._reading:
-                            await self._read()
-                        await self._finish()
+                        try:
+                            with self._reading:
+                                await self._read()
+                            await self._finish()
+                        finally:
+                            # What was sent is not taken back, but it does not hold up the end either.
+                            self._finish_by = self._finishing.deadline = self._clock() + SHORT
                         self._tasks.cancel_scope.cancel()
                 except get_cancelled_exc_class():
                     self._tasks = None
@@ -269,13 +283,24 @@ class Link:
         finally:
             self._is_flushing = False
 
+    def _start(self, task: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        if self._tasks is None:
+            return False
+        self._tasks.start_soon(task)
+        return True
+
+    async def _finish_gathered(self) -> None:
+        # Whoever cancels the connection has not cancelled the sends that have returned.
+        with CancelScope(shield=True, deadline=self._finish_by) as self._finishing:
+            await self.writer.finish_gathered()
+
     def _write_broken(self) -> None:
         self.session.end("a send was cancelled when a part of its message was written")
         self._reading.cancel()
 
     def _write_failed(self, error: Exception) -> None:
         self._cause = self._cause or error
-        self._reading.deadline = min(self._reading.deadline, current_time() + LINGER)
+        self._reading.deadline = min(self._reading.deadline, self._clock() + LINGER)
 
     # What keepalive asks for
 
@@ -353,12 +378,14 @@ class Link:
         """The owner of the tasks was cancelled: say goodbye, if that can be done quickly."""
         with CancelScope(shield=True), move_on_after(SHORT):
             self.start_close(CloseMessage(CloseCode.NORMAL))
+            await self.writer.finish_gathered()
             await self.writer.flush()
 
     async def _end(self) -> None:
         try:
             self.session.end("the connection was given up by this side")
             self._say_reading_is_over()
+            self.writer.write_gathered()
             lost = self._is_lost or self.writer.is_over or self.session.has_control
             self.session.drop_control()
             left = min(self._close_by - current_time(), self._options.close_timeout)

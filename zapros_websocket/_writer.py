@@ -6,24 +6,43 @@ Invariants:
   awaited, and both happen in the turn to write.
 - Nothing is written after a partial write: a write that was cancelled half-way, stopped or refused is the last.
 - Control frames go in front of all messages that wait for their turn.
+
+A burst of small messages is gathered, and written with one system call. The first message in a turn of the scheduler
+is written at once; those that follow it in the same turn are put one behind the other, and go out before that turn is
+long over:
+
+- Something is gathered only while nobody has the turn to write. Whoever takes it, for whatever frame, writes first what
+  was gathered: so the order of the calls stays the order of the wire.
+- It is written in the next turn of the scheduler at the latest, and before that when there is much of it, and when
+  somebody is about to wait for a message.
+- It belongs to sends that have returned, so nobody's cancellation can take it back. What the stream does not take of it
+  keeps the turn to write until a task of the connection has written the rest: the next ``send`` waits for that.
+- It is less than ``_GATHERED`` bytes and one small message.
+- How it failed, the next call says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from anyio import CancelScope
 
 from ._errors import ConnectionClosed
+from ._next_turn import NextTurn, Start
 from ._pace import Pace
-from ._protocol.frames import encode
+from ._protocol.frames import context_switches, encode
 from ._protocol.session import Session
 from ._streams.base import ByteStream, EagerStream
 from ._turn import Turn
+from ._waiting import NewWaiter
 
 # Bytes of a message that is not encoded before it is known that some of it can be written.
 _LARGE: Final = 16 * 1024
+
+# Bytes of a message that is gathered with others, and of those that are then written at once.
+_SMALL: Final = 4 * 1024
+_GATHERED: Final = 16 * 1024
 
 
 class WriteStoppedError(Exception):
@@ -44,6 +63,9 @@ class Writer:
         pace: Pace,
         turn: Turn,
         *,
+        new_waiter: NewWaiter,
+        start: Start,
+        finish_gathered: Callable[[], Awaitable[None]],
         broken: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -62,11 +84,25 @@ class Writer:
         # What was begun without waiting, and how that failed.
         self._rest: memoryview | None = None
         self._error: Exception | None = None
+        # The turn of the scheduler in which the stream last took a whole frame at once, what was gathered in it since,
+        # and what the stream did not take of that.
+        self._switches = -1
+        self._gathered = bytearray()
+        self._left: memoryview | None = None
+        self._next_turn = NextTurn(new_waiter, start, self.write_gathered, finish_gathered)
 
     def send_now(self, opcode: int, payload: bytes | memoryview) -> bool:
-        """Write a message if that can be done at once, whole; if not, ``write`` it in the same step."""
+        """Write a message if that can be done at once, whole, or gather it; if not, ``write`` it in the same step."""
         eager = self._eager
         if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
+            return False
+        switches = context_switches()
+        if switches == self._switches and len(payload) <= _SMALL and self._next_turn.ask():
+            self._gathered += encode(opcode, payload)
+            if len(self._gathered) >= _GATHERED:
+                self.write_gathered()
+            return True
+        if self._gathered and (self.write_gathered() or self.is_over):
             return False
         sender = self._sender
         if (sender is None or len(payload) >= _LARGE) and not eager.is_writable():
@@ -81,6 +117,7 @@ class Writer:
             else:
                 sent = sender(frame)
                 if sent == len(frame):
+                    self._switches = switches
                     return True
                 left = memoryview(frame)[sent:]
         except BlockingIOError:
@@ -89,9 +126,46 @@ class Writer:
             self._error = error
             return False
         if not left:
+            self._switches = switches
             return True
         self._rest = memoryview(left)
         return False
+
+    def write_gathered(self) -> bool:
+        """Write what was gathered; whether something is left of it, for ``finish_gathered``.
+
+        It may be called from anywhere in the event loop, a callback included, and then does nothing that waits.
+        """
+        gathered = self._gathered
+        if not gathered:
+            return self._left is not None
+        assert self._eager is not None
+        self._gathered = bytearray()
+        left: bytes | memoryview
+        try:
+            if self._sender is None:
+                left = self._eager.send_now(gathered)
+            else:
+                left = memoryview(gathered)[self._sender(gathered) :]
+        except BlockingIOError:
+            left = memoryview(gathered)
+        except Exception as error:
+            self.end()
+            self._failed(error)
+            return False
+        if not left:
+            return False
+        self._turn.is_taken = True
+        self._left = memoryview(left)
+        self._next_turn.go_on()
+        return True
+
+    async def finish_gathered(self) -> None:
+        """Write what is left of what was gathered, and give back the turn that it has kept."""
+        if self.write_gathered():
+            left, self._left = self._left, None
+            assert left is not None
+            await self.finish(left)
 
     async def write(
         self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False
@@ -101,6 +175,7 @@ class Writer:
         What ``encode`` raises comes out, and nothing has been written then. Cancelling it before the first byte is
         written has no effect.
         """
+        self.write_gathered()
         await self._turn.take(first=first, between=between)
         try:
             return await self._write(encode)
@@ -151,6 +226,7 @@ class Writer:
                 begun = True
                 left = self._eager.send_now(frame)
                 if not left:
+                    self._switches = context_switches()
                     return None
             with CancelScope() as self._writing:
                 if not begun:

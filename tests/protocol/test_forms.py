@@ -55,7 +55,7 @@ def test_the_form_in_c_is_used_unless_it_is_switched_off() -> None:
 def test_the_form_in_c_is_used_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     # So that it can be shown on a machine without a compiler too.
     stand_in = ModuleType(SPEEDUPS)
-    vars(stand_in).update(encode="encode in C", read_messages="read_messages in C")
+    vars(stand_in).update(encode="encode in C", read_messages="read_messages in C", context_switches=int)
     monkeypatch.setitem(sys.modules, SPEEDUPS, stand_in)
     monkeypatch.delenv(SWITCH, raising=False)
     found = frames_anew()

@@ -395,6 +395,15 @@ forget_keys(PyObject *module, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Turns */
+
+/* An event loop enters the context of each task and of each callback that it runs, and leaves it again. */
+static PyObject *
+context_switches(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromUnsignedLongLong(PyThreadState_Get()->context_ver);
+}
+
 /* The module */
 
 /* Where a slot is, or -1 with an exception set. */
@@ -538,6 +547,8 @@ static PyMethodDef methods[] = {
     {"read_messages", (PyCFunction)(void (*)(void))read_messages, METH_FASTCALL,
      "read_messages(buffer, start, limit, deflate, messages, /)\n--\n\nAppend the messages that stand at start."},
     {"forget_keys", forget_keys, METH_NOARGS, "forget_keys()\n--\n\nUse no key that was there before."},
+    {"context_switches", context_switches, METH_NOARGS,
+     "context_switches()\n--\n\nA number that is another one in each turn of the scheduler."},
     {NULL, NULL, 0, NULL},
 };
 

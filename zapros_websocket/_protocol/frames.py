@@ -23,11 +23,13 @@ implementation: Literal["c", "pure"]
 try:
     if os.environ.get("ZAPROS_WEBSOCKET_PURE"):
         raise ImportError("the form in C is not wanted")
+    from ._speedups import context_switches as context_switches
     from ._speedups import encode as encode
     from ._speedups import read_messages as read_messages
 
     implementation = "c"
 except ImportError:
+    from .pure import context_switches as context_switches
     from .pure import encode as encode
     from .pure import read_messages as read_messages
 

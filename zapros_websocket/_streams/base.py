@@ -65,7 +65,7 @@ class EagerStream(ByteStream, Protocol):
     """A stream that can also write without waiting."""
 
     @property
-    def sender(self) -> Callable[[bytes], int] | None:
+    def sender(self) -> Callable[[bytes | bytearray | memoryview], int] | None:
         """What writes some bytes at once, or raises BlockingIOError with none written; None where that is not known.
 
         It may be called while another thread receives.
@@ -76,7 +76,7 @@ class EagerStream(ByteStream, Protocol):
         """Whether ``send_now`` can write at least one byte."""
         ...
 
-    def send_now(self, data: bytes) -> bytes | memoryview:
+    def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what can be written at once, and return what is left for ``send_all``."""
         ...
 

@@ -262,7 +262,7 @@ class SocketStream(AsyncBaseNetworkStream):
         return selector.select
 
     @property
-    def sender(self) -> Callable[[bytes | memoryview], int] | None:
+    def sender(self) -> Callable[[bytes | bytearray | memoryview], int] | None:
         """``send`` of a plain socket; what TLS does not write it has encrypted all the same.
 
         A thread beside the event loop holds ``mutex`` while it calls it.
@@ -273,12 +273,12 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether the socket takes a byte."""
         return self._inner is None and self._socket.fileno() >= 0 and bool(self._writable.select(0))
 
-    def send_now(self, data: bytes) -> bytes | memoryview:
+    def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
         try:
             sent = self._socket.send(data)
         except _NOT_NOW:
-            return data
+            return memoryview(data)
         return memoryview(data)[sent:]
 
     async def wait_writable(self) -> None:
