@@ -1,0 +1,323 @@
+"""Bursts of small messages: what is gathered, when it is written, and that nothing else is different for it.
+
+The socket is real; it counts how often something is sent, and takes as little as a test says.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from zapros import AsyncClient
+
+from tests.memory import StreamHandler
+from tests.protocol.wire import Server
+from zapros_websocket import (
+    AsyncWebSocket,
+    CloseMessage,
+    ConnectionClosed,
+    PingMessage,
+    aconnect_ws,
+    open_ws,
+)
+from zapros_websocket._inbox import Inbox
+from zapros_websocket._protocol import frames
+from zapros_websocket._streams.sockets import SocketStream
+
+pytestmark = pytest.mark.anyio
+
+# Without the form in C every message goes out by itself: what is counted differs, and what arrives does not.
+GATHERS = frames.implementation == "c"
+gathering = pytest.mark.skipif(not GATHERS, reason="only the form in C can tell the turns of a scheduler apart")
+
+
+class CountingSocket(socket.socket):
+    """A socket that counts its sends."""
+
+    sends = 0
+    error: OSError | None = None
+
+    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:  # type: ignore[override]
+        self.sends += 1
+        if self.error is not None:
+            raise self.error
+        return super().send(data, flags)
+
+
+class Wire:
+    """The client's socket, and the other end of it."""
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.ours = CountingSocket(fileno=ours.detach())
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
+        self.peer = Server()
+
+    @property
+    def client(self) -> AsyncClient:
+        return AsyncClient(handler=StreamHandler(SocketStream(self.ours, ssl.create_default_context())))
+
+    def read(self) -> list[object]:
+        """What has come out at the other end, message by message."""
+        messages: list[object] = []
+        try:
+            while data := self.theirs.recv(1 << 20):
+                for message in self.peer.read(data):
+                    messages.append(message if isinstance(message, CloseMessage) else message.data)
+        except BlockingIOError:
+            pass
+        return messages
+
+    def fill(self) -> int:
+        """Let the socket take nothing more, and return how much that took."""
+        filled = 0
+        try:
+            while True:
+                filled += socket.socket.send(self.ours, bytes(1 << 16))
+        except BlockingIOError:
+            return filled
+
+    def drain(self, filled: int) -> None:
+        """Take out again what filled it."""
+        while filled:
+            filled -= len(self.theirs.recv(filled))
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    with wire.theirs, wire.ours:
+        yield wire
+
+
+async def next_turn() -> None:
+    """Let everything happen that needs no more than turns of the scheduler."""
+    for _ in range(3):
+        await checkpoint()
+    await anyio.wait_all_tasks_blocked()
+
+
+async def begin(ws: AsyncWebSocket, wire: Wire) -> None:
+    """Let the connection start what it is made of, and begin to count."""
+    await next_turn()
+    for _ in range(2):
+        await ws.send(b"begin")
+    await next_turn()
+    wire.read()
+    wire.ours.sends = 0
+
+
+@gathering
+async def test_the_first_message_goes_out_at_once_and_those_behind_it_together(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        await ws.send("first")
+        assert (wire.read(), wire.ours.sends) == (["first"], 1)
+        for number in range(20):
+            await ws.send(str(number))
+        assert (wire.read(), wire.ours.sends) == ([], 1)
+        await next_turn()
+        assert (wire.read(), wire.ours.sends) == ([str(number) for number in range(20)], 2)
+        # A turn later it is the same again, and a message alone costs nothing else.
+        await ws.send("alone")
+        assert (wire.read(), wire.ours.sends) == (["alone"], 3)
+        await next_turn()
+        assert (wire.read(), wire.ours.sends) == ([], 3)
+
+
+@gathering
+async def test_a_thousand_sends_take_two_system_calls_for_every_32(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        received: list[object] = []
+        for _ in range(960):
+            await ws.send(b"x" * 64)
+            received += wire.read()
+        await next_turn()
+        assert wire.ours.sends <= 2 * 960 // 32 + 2
+        assert received + wire.read() == [b"x" * 64] * 960
+
+
+@gathering
+async def test_messages_of_other_tasks_in_the_same_turn_stand_in_the_order_of_the_calls(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        called: list[str] = []
+
+        async def send(name: str) -> None:
+            for number in range(12):
+                called.append(f"{name}{number}")
+                await ws.send(called[-1])
+
+        async with anyio.create_task_group() as tasks:
+            for name in "abc":
+                tasks.start_soon(send, name)
+        await next_turn()
+        assert wire.read() == called
+        assert wire.ours.sends <= 10
+
+
+async def test_before_the_connection_has_a_task_each_message_goes_out_by_itself(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        for number in range(3):
+            await ws.send(str(number))
+            assert wire.read() == [str(number)]
+
+
+async def test_all_else_goes_out_behind_what_was_gathered(wire: Wire) -> None:
+    others: list[Callable[[AsyncWebSocket], Awaitable[object]]] = [
+        lambda ws: ws.send(b"l" * 5000),
+        lambda ws: ws.send(b"l" * 20_000),
+        lambda ws: ws.send(PingMessage(b"p")),
+        lambda ws: ws.send(CloseMessage(1000)),
+    ]
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        for other in others:
+            await ws.send("1")
+            await ws.send("2")
+            await other(ws)
+            *before, last = wire.read()
+            assert before == ["1", "2"]
+            assert last in (b"l" * 5000, b"l" * 20_000, b"p", CloseMessage(1000, ""))
+
+
+async def test_close_goes_out_behind_what_was_gathered(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        for number in range(5):
+            await ws.send(str(number))
+        await ws.close()
+        assert wire.read() == [*map(str, range(5)), CloseMessage(1000, "")]
+        with pytest.raises(ConnectionClosed):
+            await ws.send("late")
+
+
+@pytest.mark.parametrize("way", ["left", "raised", "group cancelled"])
+async def test_what_was_sent_is_written_when_the_connection_ends_at_once(wire: Wire, way: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        try:
+            if way == "group cancelled":
+                ws = await open_ws(tasks, "ws://test/", client=wire.client)
+                await begin(ws, wire)
+                await ws.send("1")
+                await ws.send("2")
+                tasks.cancel_scope.cancel()
+            else:
+                async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+                    await begin(ws, wire)
+                    await ws.send("1")
+                    await ws.send("2")
+                    if way == "raised":
+                        raise LookupError
+        except LookupError:
+            assert way == "raised"
+    assert wire.read() == ["1", "2", CloseMessage(1000, "")]
+
+
+@pytest.mark.parametrize("kind", ["recv", "recv_text"])
+async def test_a_recv_that_waits_writes_first_what_was_gathered(
+    wire: Wire, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+
+        async def wait(self: Inbox) -> None:
+            # Nothing had a turn since the messages were sent.
+            assert wire.read() == ["1", "2"]
+            raise LookupError
+
+        monkeypatch.setattr(Inbox, "wait", wait)
+        await ws.send("1")
+        await ws.send("2")
+        with pytest.raises(LookupError):
+            await getattr(ws, kind)()
+
+
+@gathering
+async def test_what_is_gathered_is_bounded(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        await ws.send("first")
+        for _ in range(3):
+            await ws.send(b"x" * 4000)
+        assert (wire.read(), wire.ours.sends) == (["first"], 1)
+        for _ in range(2):
+            await ws.send(b"x" * 4000)
+        assert (wire.read(), wire.ours.sends) == ([b"x" * 4000] * 5, 2)
+
+
+@gathering
+async def test_the_rest_of_a_burst_holds_the_next_send_up_and_its_cancellation_loses_nothing(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1, ping_interval=None) as ws:
+        await begin(ws, wire)
+        await ws.send("first")
+        assert wire.read() == ["first"]
+        filled = wire.fill()
+        await ws.send("second")
+        await ws.send("third")
+        await next_turn()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, "never")
+            await next_turn()
+            tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, "fourth")
+            await next_turn()
+            assert ws._link.writer._turn.is_taken  # pyright: ignore[reportPrivateUsage]
+            wire.drain(filled)
+        await next_turn()
+        assert wire.read() == ["second", "third", "fourth"]
+        assert ws.close_code is None
+
+
+@gathering
+async def test_how_a_burst_failed_the_next_call_says(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client) as ws:
+        await begin(ws, wire)
+        await ws.send("1")
+        wire.ours.error = ConnectionResetError("reset by peer")
+        await ws.send("2")
+        await next_turn()
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.send("3")
+        assert (caught.value.code, str(caught.value.__cause__)) == (1006, "reset by peer")
+        with pytest.raises(ConnectionClosed, match="reset by peer"):
+            await ws.recv()
+
+
+@gathering
+async def test_a_burst_that_fails_in_a_send_is_reported_by_that_send(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client) as ws:
+        await begin(ws, wire)
+        await ws.send("1")
+        wire.ours.error = ConnectionResetError("reset by peer")
+        await ws.send("2")
+        with pytest.raises(ConnectionClosed, match="reset by peer"):
+            await ws.send(b"x" * 5000)
+
+
+@gathering
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_cancelled_group_writes_a_burst_that_has_to_wait_within_its_bound(wire: Wire, reads: bool) -> None:
+    began = 0.0
+    async with anyio.create_task_group() as tasks:
+        ws = await open_ws(tasks, "ws://test/", client=wire.client, ping_interval=None)
+        await begin(ws, wire)
+        await ws.send("first")
+        assert wire.read() == ["first"]
+        filled = wire.fill()
+        await ws.send("second")
+        await next_turn()
+        began = anyio.current_time()
+        tasks.cancel_scope.cancel()
+        if reads:
+            wire.drain(filled)
+    assert anyio.current_time() - began <= 1
+    if reads:
+        assert wire.read() == ["second", CloseMessage(1000, "")]
