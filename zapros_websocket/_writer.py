@@ -97,12 +97,13 @@ class Writer:
         if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
             return False
         switches = context_switches()
-        if switches == self._switches and len(payload) <= _SMALL and self._next_turn.ask():
-            self._gathered += encode(opcode, payload)
-            if len(self._gathered) >= _GATHERED:
+        gathered = self._gathered
+        if switches == self._switches and len(payload) <= _SMALL and (gathered or self._next_turn.ask()):
+            gathered += encode(opcode, payload)
+            if len(gathered) >= _GATHERED:
                 self.write_gathered()
             return True
-        if self._gathered and (self.write_gathered() or self.is_over):
+        if gathered and (self.write_gathered() or self.is_over):
             return False
         sender = self._sender
         if (sender is None or len(payload) >= _LARGE) and not eager.is_writable():

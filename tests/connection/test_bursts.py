@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from types import FrameType
 
 import anyio
 import pytest
+import trustme
+from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from zapros import AsyncClient
 
@@ -321,3 +326,70 @@ async def test_a_cancelled_group_writes_a_burst_that_has_to_wait_within_its_boun
     assert anyio.current_time() - began <= 1
     if reads:
         assert wire.read() == ["second", CloseMessage(1000, "")]
+
+
+@gathering
+async def test_over_tls_a_burst_is_one_record() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = SocketStream(ours, ssl.create_default_context(cadata=authority.cert_pem.bytes().decode()))
+    encrypted: list[ssl.SSLSocket] = []
+
+    async def answer() -> None:
+        encrypted.append(await to_thread.run_sync(partial(context.wrap_socket, theirs, server_side=True)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        await stream.start_tls(server_hostname="localhost")
+    peer = Server()
+    client = AsyncClient(handler=StreamHandler(stream))
+    with encrypted[0] as other:
+        async with aconnect_ws("ws://test/", client=client, close_timeout=1) as ws:
+            await next_turn()
+            for number in range(20):
+                await ws.send(str(number))
+            await next_turn()
+            # A read gives what stands in one record. Somewhere among them the scheduler has its turn.
+            received: list[object] = []
+            records = 0
+            while len(received) < 20:
+                received += [message.data for message in peer.read(other.recv(65536))]  # type: ignore[union-attr]
+                records += 1
+            assert received == [str(number) for number in range(20)]
+            assert records <= 4
+
+
+@gathering
+async def test_what_a_gathered_send_may_cost(wire: Wire) -> None:
+    async with aconnect_ws("ws://test/", client=wire.client, close_timeout=1) as ws:
+        await begin(ws, wire)
+        calls: list[str] = []
+
+        def profile(frame: FrameType, event: str, argument: object) -> None:
+            if event == "call":
+                calls.append(frame.f_code.co_name)
+
+        await ws.send(b"first")
+        await ws.send(b"second")
+        message = b"x" * 64
+        before = sys.getprofile()
+        sys.setprofile(profile)
+        try:
+            for _ in range(20):
+                await ws.send(message)
+        finally:
+            sys.setprofile(before)
+        # send, is_due, send_now, ask: functions in Python, none of which is a coroutine of its own but the first.
+        assert len(calls) <= 4 * 20, calls[-10:]
+        await next_turn()
+        wire.read()
+        await ws.send(b"first")
+        await ws.send(b"second")
+        blocks = sys.getallocatedblocks()
+        for _ in range(20):
+            await ws.send(message)
+        # The frames stand in one buffer, and not in one object each.
+        assert sys.getallocatedblocks() - blocks < 10

@@ -61,7 +61,7 @@ _register_at_fork(after_in_child=forget_keys)
 
 # A number that is another one in each turn of the scheduler. Python alone cannot tell turns apart as cheaply as C does,
 # so here it is another one in each call, and nothing ever seems to happen in the same turn.
-context_switches: Final = count().__next__
+context_switches: Callable[[], int] = count().__next__
 
 
 def encode(opcode: int, payload: bytes | memoryview, *, compressed: bool = False) -> bytes:
