@@ -80,7 +80,7 @@ LAYERS: dict[str, set[str]] = {
     "_lending": {"anyio"},
     "_portal": {"anyio", "trio"},
     "_inbox": {"anyio"},
-    "_waiting": {"trio"},
+    "_waiting": {"anyio", "trio"},
     "_observer": {"zapros"},
     "_errors": {"zapros"},
     "_streams.handed_over": {"zapros"},

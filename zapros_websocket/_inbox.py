@@ -37,12 +37,17 @@ _FEW: Final = 8
 
 Data: TypeAlias = "TextMessage | BinaryMessage"
 
+# In place of queues in which nothing ever was: an empty one takes up as much memory as one with sixty messages.
+_NO_DATA: Final[deque[Data]] = deque()
+_NO_CONTROL: Final[deque[tuple[int, Message]]] = deque()
+_NOBODY: Final[deque[Place]] = deque()
+
 
 class Inbox:
     """Messages in wire order, from one reader to any number of takers."""
 
     def __init__(self, new_waiter: NewWaiter) -> None:
-        self.data: deque[Data] = deque()
+        self.data: deque[Data] = _NO_DATA
         self.is_simple = True
         # How many messages are left when the reader goes on; -1 while it need not stop.
         self.low_mark = -1
@@ -50,10 +55,10 @@ class Inbox:
         self._bytes = 0
         # A control message stands with the number of data messages that came before it: so the two queues keep the
         # order of the wire, and the oldest control message can go without a search.
-        self._control: deque[tuple[int, Message]] = deque()
+        self._control: deque[tuple[int, Message]] = _NO_CONTROL
         self._put = 0
         self._new_waiter = new_waiter
-        self._waiting: deque[Place] = deque()
+        self._waiting: deque[Place] = _NOBODY
         self._ended = False
         self._room: Event | None = None
         self._lifted = False
@@ -71,6 +76,8 @@ class Inbox:
             # Only the first can have begun before this read.
             size += size_of(messages[0])
         self._bytes = self._bytes + size if self.data else size
+        if self.data is _NO_DATA:
+            self.data = deque()
         self.data.extend(messages)
         self._put += len(messages)
         if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
@@ -86,6 +93,8 @@ class Inbox:
             if isinstance(message, (TextMessage, BinaryMessage, Part)):
                 self.put_data((message,))
             else:
+                if self._control is _NO_CONTROL:
+                    self._control = deque()
                 self._control.append((self._put, message))
                 if len(self._control) > MAX_CONTROL:
                     self._control.popleft()
@@ -137,6 +146,8 @@ class Inbox:
     async def wait(self) -> None:
         """Wait until there is something to ``pop``, or the end. The caller must pop in the same step."""
         turn = self._new_waiter()
+        if self._waiting is _NOBODY:
+            self._waiting = deque()
         self._waiting.append(turn)
         self.is_simple = False
         try:

@@ -71,6 +71,7 @@ class InboxOfThreads(Inbox):
 
     def __init__(self, new_waiter: NewWaiter, soon: Soon) -> None:
         super().__init__(new_waiter)
+        self._waiting = deque()
         # The reader takes it again while it has it: ``put`` calls ``put_data``.
         self._mutex = threading.RLock()
         self._soon = soon

@@ -24,7 +24,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
-from anyio import CancelScope, Event, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class, move_on_after
 from anyio.lowlevel import checkpoint
 
 from ._errors import ConnectionClosed
@@ -35,7 +35,7 @@ from ._pings import PingInFlight, Pings, round_trip_clock
 from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
 from ._turn import Turn
-from ._waiting import new_waiter_here
+from ._waiting import Signal, new_waiter_here
 from ._writer import Writer, WriteStoppedError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Link:
             broken=self._write_broken,
             failed=self._write_failed,
         )
-        self.closed = Event()
+        self.closed = Signal(new_waiter)
         self.is_closed_here = False
         self.owes_close_message = True
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
@@ -93,7 +93,8 @@ class Link:
         self._running = CancelScope()
         self._reading = CancelScope()
         self._finishing = CancelScope()
-        self._ending = CancelScope(shield=True)
+        self._ending: CancelScope | None = None
+        self._is_stopped = False
         self._tasks: TaskGroup | None = None
         self._is_flushing = False
         # How it ends.
@@ -101,7 +102,7 @@ class Link:
         self._finish_by = inf
         self._cause: Exception | None = None
         self._bug: Exception | None = None
-        self._reading_over = Event()
+        self._reading_over = Signal(new_waiter)
 
     # What the owner of the task group uses
 
@@ -147,7 +148,9 @@ class Link:
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
         self._running.cancel()
-        self._ending.cancel()
+        self._is_stopped = True
+        if self._ending is not None:
+            self._ending.cancel()
         with CancelScope(shield=True):
             await self.closed.wait()
 
@@ -389,6 +392,7 @@ class Link:
             lost = self._is_lost or self.writer.is_over or self.session.has_control
             self.session.drop_control()
             left = min(self._close_by - current_time(), self._options.close_timeout)
+            self._ending = CancelScope(deadline=-inf if self._is_stopped else inf, shield=True)
             with self._ending:
                 await self.stream.aclose(grace=0 if lost else max(left, 0))
         except Exception as error:

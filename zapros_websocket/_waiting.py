@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import trio
+from anyio.lowlevel import checkpoint
 
 
 class Place(Protocol):
@@ -65,6 +66,39 @@ class AsyncioWaiter:
     def wake(self) -> None:
         if not self._future.done():
             self._future.set_result(None)
+
+
+class Signal:
+    """What happens once, and any number of tasks wait for: an ``anyio.Event`` that takes up little memory."""
+
+    __slots__ = ("_is_set", "_new_waiter", "_waiting")
+
+    def __init__(self, new_waiter: NewWaiter) -> None:
+        self._is_set = False
+        self._new_waiter = new_waiter
+        self._waiting: list[Waiter] = []
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """It has happened: wake all who wait."""
+        self._is_set = True
+        for waiter in self._waiting:
+            waiter.wake()
+
+    async def wait(self) -> None:
+        """Wait until it has happened. Cancelling it has no effect on others."""
+        if self._is_set:
+            await checkpoint()
+            return
+        waiter = self._new_waiter()
+        self._waiting.append(waiter)
+        try:
+            await waiter.wait()
+        finally:
+            self._waiting.remove(waiter)
 
 
 def new_waiter_here() -> NewWaiter:

@@ -20,7 +20,6 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from collections import deque
 from enum import Enum, auto
 from io import StringIO
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -105,7 +104,7 @@ class Session:
         self._text = StringIO()
         self._data = bytearray()
         self._ping: bytes | None = None
-        self._pongs: deque[bytes] = deque(maxlen=MAX_PONGS)
+        self._pongs: list[bytes] = []
         self._close_pending = False
         self._received_code = 0
         # Whether ``take_control`` has something to write.
@@ -381,6 +380,7 @@ class Session:
             self.has_seen_control = True
             if self.state is State.OPEN:
                 self._pongs.append(bytes(event.payload))
+                del self._pongs[:-MAX_PONGS]
                 self._settle()
         elif isinstance(event, Pong):
             messages.append(PongMessage(bytes(event.payload)))
