@@ -81,7 +81,8 @@ class Inbox:
         self.data.extend(messages)
         self._put += len(messages)
         if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
-            self._bytes = sum(map(size_of, self.data))
+            if self._bytes >= MAX_BYTES:
+                self._bytes = sum(map(size_of, self.data))
             if len(self.data) >= MAX_MESSAGES or self._bytes >= MAX_BYTES:
                 self.low_mark = self._low_mark()
         if self._waiting:
@@ -218,6 +219,8 @@ class Inbox:
 
     def _low_mark(self) -> int:
         # One of the two bounds was reached, so that a quarter of it is always there.
+        if self._bytes <= MAX_BYTES // 4:
+            return MAX_MESSAGES // 4
         newest = reversed(self.data)
         mark = size = 0
         while mark < MAX_MESSAGES // 4 and (size := size + size_of(next(newest))) <= MAX_BYTES // 4:
