@@ -76,14 +76,14 @@ OTHER_WORDS: Final = {
     ("ping_while_nobody_receives", "httpx-ws"): "not with two messages unread",
 }
 
-# These say what they say because something happened, and not because nothing did for a while.
+# These say what they say because something happened, and not because nothing did for a while, nor by chance: a `recv`
+# that is cancelled breaks the stream of some clients only when it was in the middle of reading.
 RUN_HERE: Final = (
     "an_error_in_the_block",
     "a_bomb",
     "lost_during_iteration",
     "a_refusal",
     "a_wrong_key",
-    "recv_is_cancelled",
 )
 
 
