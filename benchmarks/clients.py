@@ -56,6 +56,7 @@ def _table() -> list[Client]:
         table.append(Client(f"picows-{backend}", "picows", backend, opening))
     for backend in backends:
         table.append(Client(f"httpx-ws-{backend}", "httpx-ws", backend, libraries.httpx_ws))
+    table.append(Client("httpx-ws-sync", "httpx-ws", "sync", libraries.httpx_ws_sync))
     for backend in backends:
         table.append(Client(f"zapros-{backend}", "zapros.websocket", backend, libraries.zapros, keepalive=False))
     table += [

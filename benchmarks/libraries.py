@@ -8,8 +8,15 @@ says to, they do.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from typing import Any
 
@@ -97,7 +104,22 @@ async def aiohttp(setting: Setting) -> AsyncGenerator[Session, None]:
 @asynccontextmanager
 async def httpx_ws(setting: Setting) -> AsyncGenerator[Session, None]:
     """One client for all connections. It has no compression."""
-    connect, httpx = load("httpx_ws").aconnect_ws, load("httpx")
+    async with load("httpx").AsyncClient(**_httpx_options(setting)) as client:
+        yield _httpx_ws(setting, "aconnect_ws", client)
+
+
+@contextmanager
+def httpx_ws_sync(setting: Setting) -> Generator[Session, None, None]:
+    with load("httpx").Client(**_httpx_options(setting)) as client:
+        yield _httpx_ws(setting, "connect_ws", client)
+
+
+def _httpx_options(setting: Setting) -> dict[str, Any]:
+    verify = True if setting.ssl_context is None else setting.ssl_context
+    return {"verify": verify, "limits": load("httpx").Limits(max_connections=None), "trust_env": False}
+
+
+def _httpx_ws(setting: Setting, name: str, client: object) -> Session:
     if setting.deflate:
         raise NotThere("httpx-ws has no compression")
     options: dict[str, Any] = setting.ping("keepalive_ping_interval_seconds")
@@ -107,10 +129,7 @@ async def httpx_ws(setting: Setting) -> AsyncGenerator[Session, None]:
     def talk(connection: Any) -> tuple[Any, Any]:
         return connection.send_bytes, connection.receive_bytes
 
-    limits = httpx.Limits(max_connections=None)
-    verify = True if setting.ssl_context is None else setting.ssl_context
-    async with httpx.AsyncClient(verify=verify, limits=limits, trust_env=False) as client:
-        yield Session(partial(connect, setting.url, client, **options), talk)
+    return Session(partial(getattr(load("httpx_ws"), name), setting.url, client, **options), talk)
 
 
 def trio_websocket(setting: Setting) -> nullcontext[Session]:
