@@ -106,7 +106,8 @@ class reconnecting_sync:
         refuse_event_loop(_INSTEAD)
         if self._retries.is_over:
             raise StopIteration
-        _sleep(self._retries.pause)
+        if self._retries.pause:
+            _sleep(self._retries.pause)
         return SyncAttempt(self._connect, self._retries)
 
 
