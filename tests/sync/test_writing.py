@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import wsproto.events as ws_events
@@ -130,3 +130,18 @@ def test_a_write_of_the_event_loop_is_waited_for(server: PairServer) -> None:
         until(lambda: turn.is_awaited)
         outbox._soon(turn.give_back)  # pyright: ignore[reportPrivateUsage]
         assert server.peer.receive_message() == "behind"
+
+
+def test_a_fragment_waits_for_a_write_of_the_event_loop(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        turn = outbox._turn  # pyright: ignore[reportPrivateUsage]
+
+        def chunks() -> Iterator[str]:
+            turn.is_taken = True
+            yield "one "
+            outbox._soon(turn.give_back)  # pyright: ignore[reportPrivateUsage]
+            yield "two"
+
+        ws.send(chunks())
+        assert server.peer.receive_message() == "one two"
