@@ -66,6 +66,12 @@ def drop_left(waiting: deque[Any]) -> None:
         waiting.popleft()
 
 
+def take_away(waiting: deque[Any], place: ThreadPlace) -> None:
+    """Take a place that was left out of a queue, wherever it stands, unless others have done so."""
+    if place in waiting:
+        waiting.remove(place)
+
+
 class InboxOfThreads(Inbox):
     """Messages in wire order, from one reader in an event loop to any number of threads."""
 
@@ -221,6 +227,7 @@ class InboxOfThreads(Inbox):
             if message is not None:
                 self._crossed.appendleft(message)
             with self._mutex:
+                take_away(self._waiting, place)
                 self._wake()
             raise
 

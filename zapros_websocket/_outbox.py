@@ -26,7 +26,7 @@ from anyio import CancelScope, Event
 
 from ._chunks import BROKEN_OFF
 from ._errors import ConnectionClosed
-from ._inbox_of_threads import ThreadPlace, drop_left
+from ._inbox_of_threads import ThreadPlace, drop_left, take_away
 from ._lending import PATIENCE
 from ._portal import refuse_event_loop
 from ._protocol import frames
@@ -284,6 +284,7 @@ class Outbox:
             # Another interrupt may come at any call: what must be done is done by then.
             place.is_left = True
             with self._mutex:
+                take_away(self._waiting, place)
                 self._wake()
 
     def _wait_inside(self) -> None:

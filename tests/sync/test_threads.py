@@ -87,6 +87,18 @@ def test_who_gives_up_hands_its_turn_on(server: PairServer) -> None:
         assert patient.result() == TextMessage("for the patient")
 
 
+def test_who_gives_up_behind_another_leaves_no_place(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        patient = Background(ws.recv)
+        until_one_receives(ws)
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                ws.recv(timeout=0.001)
+        assert len(ws._inbox._waiting) == 1  # pyright: ignore[reportPrivateUsage]
+        server.peer.send(ws_events.TextMessage("for the patient"))
+        assert patient.result() == TextMessage("for the patient")
+
+
 def test_close_from_another_thread_wakes_who_receives(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client) as ws:
 
