@@ -158,14 +158,13 @@ def test_an_interrupt_behind_the_taking_puts_the_message_back() -> None:
 
 def test_a_second_interrupt_leaves_nobody_in_the_way(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-        inbox = ws._inbox  # pyright: ignore[reportPrivateUsage]
 
-        def interrupted() -> None:
+        def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
             # The first is that of the time that is over, and this one comes while it is dealt with.
-            patch.setattr(inbox, "_wake", interrupted)
+            patch.setattr("zapros_websocket._inbox_of_threads.take_away", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 ws.recv(timeout=0.001)
         server.peer.send(ws_events.TextMessage("for the next"))
