@@ -90,6 +90,7 @@ LAYERS: dict[str, set[str]] = {
     "_streams.zapros": {"anyio", "trio", "zapros"},
     "_streams.base": set(),
     "_soon": {"trio"},
+    "_attentive": set(),
     "_streams.__init__": set(),
     "_protocol.parts": {"wsproto"},
     "_protocol.session": {"wsproto"},

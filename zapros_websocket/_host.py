@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from anyio import CancelScope, create_task_group
 
+from ._attentive import result
 from ._connect import bare
 from ._portal import refuse_event_loop, way_into
 
@@ -47,7 +48,7 @@ class Host:
         opened: Future[_T] = Future()
         try:
             self._portal.start_task_soon(self._run, live, opened)
-            return opened.result()
+            return result(opened)
         except BaseException:
             self.abandon()
             raise
@@ -64,7 +65,7 @@ class Host:
             # In this order: a connection that ends in between finds the call, and answers it.
             if not self.is_over:
                 self.soon(lambda: self._begin(call))
-                if call.answer.result():
+                if result(call.answer):
                     return call.value[0]
         except BaseException:
             self.soon(call.cancel)
@@ -80,7 +81,7 @@ class Host:
 
     def wait_until_over(self) -> None:
         """Wait for the end of the task; raise the bug that it ended with, if it did."""
-        self._ended.result()
+        result(self._ended)
         if self._bug is not None:
             raise self._bug
 

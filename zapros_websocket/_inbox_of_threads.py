@@ -20,6 +20,7 @@ from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ._attentive import acquire
 from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
 from ._lending import popped
 from ._portal import refuse_event_loop
@@ -57,7 +58,7 @@ class ThreadPlace:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for up to ``timeout`` seconds, and return whether it was woken. An interrupt comes out at once."""
-        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return acquire(self._lock, timeout)
 
 
 def drop_left(waiting: deque[Any]) -> None:

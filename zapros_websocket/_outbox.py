@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event
 
+from ._attentive import result
 from ._chunks import BROKEN_OFF
 from ._errors import ConnectionClosed
 from ._inbox_of_threads import ThreadPlace, drop_left, take_away
@@ -190,7 +191,7 @@ class Outbox:
         refuse_event_loop(_INSTEAD)
         close = _Close(message)
         self._hand_over(close, 0)
-        close.written.result()
+        result(close.written)
 
     def _write_here(self, direct: _Direct, frame: bytes, others: int = 0) -> bool:
         """Write a frame unless something is in the way, and return whether it is written or begun."""

@@ -21,6 +21,7 @@ import anyio
 import trio
 from anyio.from_thread import BlockingPortal
 
+from ._attentive import result
 from ._soon import Soon, soon
 
 # Of the two event loops the one that takes less CPU time for the same traffic: trio waits for a socket with one call to
@@ -48,7 +49,7 @@ class _Shared:
                 self._thread = threading.Thread(target=self._run, name="zapros_websocket", daemon=True)
                 self._thread.start()
                 atexit.register(self.end)
-        return self._portal.result()
+        return result(self._portal)
 
     def end(self) -> None:
         """End the loop and all that it does."""

@@ -6,7 +6,6 @@ interrupt (KeyboardInterrupt) in a pause comes out at once.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from anyio.from_thread import BlockingPortal
 from zapros import URL, Client, Headers, RequestContext
 
+from ._attentive import sleep
 from ._observer import Observer
 from ._portal import refuse_event_loop
 from ._protocol.options import PerMessageDeflateExtension
@@ -107,7 +107,7 @@ class reconnecting_sync:
         if self._retries.is_over:
             raise StopIteration
         if self._retries.pause:
-            _sleep(self._retries.pause)
+            sleep(self._retries.pause)
         return SyncAttempt(self._connect, self._retries)
 
 
@@ -147,7 +147,7 @@ class SyncAttempt:
             else:
                 self._retries.opened(time.monotonic())
                 return self._ws
-            _sleep(self._retries.pause)
+            sleep(self._retries.pause)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -157,8 +157,3 @@ class SyncAttempt:
         loss = loss_of(self._ws, exc)
         self._connecting.__exit__(exc_type, exc, traceback)
         return self._retries.left(exc, loss, now)
-
-
-def _sleep(seconds: float) -> None:
-    # A thread cannot be told to wait for longer, which is some centuries.
-    time.sleep(min(seconds, threading.TIMEOUT_MAX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import socket
 import sys
@@ -13,9 +14,10 @@ import wsproto.events as ws_events
 import zapros
 
 from zapros_websocket import CloseMessage, TextMessage, WebSocket, connect_ws
+from zapros_websocket._attentive import acquire, sleep
 
 from .peers import Background, PairServer
-from .waiting import until_one_receives, until_one_sends
+from .waiting import until_main_thread_is_in, until_one_receives, until_one_sends
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")
 
@@ -65,6 +67,40 @@ def test_recv_that_is_interrupted_hands_its_turn_on(server: PairServer) -> None:
         interrupted(ws.recv, wait_behind)
         server.peer.send(ws_events.TextMessage("for the other"))
         assert others[0].result() == TextMessage("for the other")
+
+
+@pytest.mark.parametrize("wait", ["recv", "recv with a timeout", "ping", "a pause"])
+def test_an_interrupt_that_does_not_break_the_wait_off_is_noticed(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    # As one that comes before the wait has begun in the kernel: this one sends no signal at all.
+    monkeypatch.setattr("zapros_websocket._attentive.NOTICE", 0.01)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        waits: dict[str, tuple[Callable[[], object], Callable[[], None]]] = {
+            "recv": (ws.recv, lambda: until_one_receives(ws)),
+            "recv with a timeout": (lambda: ws.recv(3600), lambda: until_one_receives(ws)),
+            "ping": (ws.ping, lambda: received(server, ws_events.Ping)),
+            "a pause": (lambda: sleep(3600), lambda: until_main_thread_is_in("sleep")),
+        }
+        call, when = waits[wait]
+
+        def interrupt() -> None:
+            when()
+            _thread.interrupt_main()
+
+        interrupting = Background(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        interrupting.result()
+
+
+def test_a_time_that_is_over_in_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zapros_websocket._attentive.NOTICE", 0.001)
+    lock = threading.Lock()
+    lock.acquire()
+    assert not acquire(lock, 0.1)
+    lock.release()
+    assert acquire(lock, 0)
 
 
 def test_send_that_is_interrupted_while_it_waits_sends_nothing_of_its_message() -> None:
