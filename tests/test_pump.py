@@ -38,6 +38,8 @@ LARGE = bytes(range(256)) * 4096 * 4
 class Collected:
     """A sink that keeps what it takes."""
 
+    takers = None
+
     def __init__(self, *, wants: int) -> None:
         self.data = b""
         self.takes = 0

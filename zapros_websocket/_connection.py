@@ -270,6 +270,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
         try:
             await self._link.write(encode, between=True)
+            self._inbox.take_back()
             await ping.answered.wait()
         finally:
             self._link.pings.forget(ping)

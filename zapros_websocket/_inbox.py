@@ -18,12 +18,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from anyio import Event, move_on_after
 
 from ._protocol.messages import BinaryMessage, Message, Part, TextMessage
 from ._waiting import NewWaiter, Place
+
+if TYPE_CHECKING:
+    from ._streams.watch import Watch
 
 MAX_MESSAGES: Final = 1024
 MAX_BYTES: Final = 1024 * 1024
@@ -63,6 +66,8 @@ class Inbox:
         self._room: Event | None = None
         self._lifted = False
         self._dropping = False
+        # While the watch over the socket is left to the takers.
+        self.watch: Watch | None = None
 
     # The reader's side
 
@@ -120,7 +125,17 @@ class Inbox:
     @property
     def is_deaf(self) -> bool:
         """Whether the reader waits, and what the peer sends does not reach it."""
-        return self._needs_room
+        return self._needs_room or (self.watch is not None and not self._waiting)
+
+    @property
+    def has_one(self) -> bool:
+        """Whether one task waits, and no other, for a message and not for the end."""
+        return len(self._waiting) == 1 and not self._lifted
+
+    def take_back(self) -> None:
+        """Have the reader receive what comes next, whoever waits."""
+        if self.watch is not None:
+            self.watch.take_back()
 
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more. Cancelling it has no effect."""
@@ -136,6 +151,7 @@ class Inbox:
         if not self._lifted:
             self._lifted = True
             self._wake_reader()
+            self.take_back()
 
     # The takers' side
 
@@ -146,7 +162,9 @@ class Inbox:
 
     async def wait(self) -> None:
         """Wait until there is something to ``pop``, or the end. The caller must pop in the same step."""
-        turn = self._new_waiter()
+        if self.watch is not None and self._waiting:
+            self.watch.take_back()
+        turn = self._new_waiter() if self.watch is None or self._waiting else self.watch.new_waiter()
         if self._waiting is _NOBODY:
             self._waiting = deque()
         self._waiting.append(turn)

@@ -78,6 +78,7 @@ class InboxOfParts(Inbox):
     async def wait_for_part(self) -> bool:
         """Wait until there is a part to take; False when none comes any more. Cancelling it has no effect."""
         if not self.data and not self._ended:
+            self.take_back()
             place = self._new_waiter()
             self._waiting_for_parts += (place,)
             try:

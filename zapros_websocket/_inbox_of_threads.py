@@ -108,6 +108,11 @@ class InboxOfThreads(Inbox):
         """Whether the reader waits, and what the peer sends does not reach it."""
         return self._needs_room or (self._lending is not None and self._lending.is_out)
 
+    @property
+    def has_one(self) -> bool:
+        """Threads cannot wait for a socket as a task does."""
+        return False
+
     async def room(self) -> None:
         """Wait until the queue has drained to its low mark, or needs to no more, and until the socket is back."""
         while self.is_full:
@@ -134,11 +139,6 @@ class InboxOfThreads(Inbox):
             if rest:
                 self._take_in(rest)
         lending.raise_error()
-
-    def lift(self) -> None:
-        """Stop the reader no more than for those who take: what matters now is the end."""
-        super().lift()
-        self.take_back()
 
     def take_back(self) -> None:
         """Have the reader read on at once, in its thread, when the socket is lent."""

@@ -66,7 +66,7 @@ class Link:
         self.stream = stream
         self.session = session
         new_waiter = new_waiter_here()
-        self.inbox = inbox or Inbox(new_waiter)
+        self.inbox = self.takers = inbox or Inbox(new_waiter)
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
         self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()))
         self.pace = pace_here()
@@ -319,6 +319,7 @@ class Link:
         self._keepalive_ping = self.pings.new()
         self.pings.sent(self._keepalive_ping)
         self.session.ping(self._keepalive_ping.payload)
+        self.inbox.take_back()
         self._flush_soon()
 
     def give_up(self, reason: str) -> None:

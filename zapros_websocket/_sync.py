@@ -171,11 +171,6 @@ class _Parts:
     outbox: Outbox
     options: Options
 
-    async def ping(self) -> float:
-        """Ping, and have the reader there for the pong."""
-        self.inbox.take_back()
-        return await self.connection.ping()
-
     async def close(self, message: CloseMessage) -> None:
         """Close, behind what was handed over before."""
         by = current_time() + self.options.close_timeout
@@ -400,7 +395,7 @@ class WebSocket(BaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         refuse_fork(self._forks)
-        return self._host.call(self._parts.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        return self._host.call(self._parts.connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection (RFC 6455, section 7.1.2) and wait until its transport is closed.

@@ -12,13 +12,21 @@ Invariants of every stream:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from .watch import Takers
 
 READ_SIZE = 64 * 1024
 
 
 class Sink(Protocol):
     """Who takes in what a stream brings, at once and without waiting."""
+
+    @property
+    def takers(self) -> Takers | None:
+        """Those who wait for it, where they could receive it themselves."""
+        ...
 
     def take(self, data: bytes | memoryview) -> bool:
         """Take ``data``, which may change afterwards; none at the end of the stream. Whether to go on receiving."""

@@ -20,7 +20,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
-from enum import Enum, auto
 from functools import cache
 from itertools import zip_longest
 from threading import Lock, local
@@ -47,12 +46,10 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
 from .base import READ_SIZE, Sink, pump
+from .watch import READS_IN_A_ROW, Next, Watch
 
 # Seconds between two connection attempts (RFC 8305, section 5).
 ATTEMPT_DELAY: Final = 0.25
-
-# Reads that need not wait, before others have their turn.
-_READS_IN_A_ROW: Final = 8
 
 # One that asks about a single socket without a descriptor of its own, and whatever its number is.
 _Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -70,14 +67,6 @@ AddressInfo = tuple[int, int, int, str, Address]
 _BUFFER_SIZE: Final = 256 * 1024
 _KEPT_SIZE: Final = 2 * 1024 * 1024
 _RECORD: Final = 16 * 1024
-
-
-class _Next(Enum):
-    """What to do after a read: again, once there is something, or nothing more."""
-
-    GO_ON = auto()
-    WAIT = auto()
-    STOP = auto()
 
 
 class SocketTransport(AsyncBaseTransport):
@@ -238,12 +227,12 @@ class SocketStream(AsyncBaseNetworkStream):
         while True:
             try:
                 if trio.lowlevel.in_trio_run():
-                    await self._pump_on_trio(receive)
+                    await Watch(self._socket, receive, sink.takers).keep()
                 else:
                     await self._pump_on_asyncio(receive, sink)
                 return
             except ssl.SSLWantWriteError:
-                await until_writable(self._socket)
+                await self._until_writable()
 
     @property
     def is_plain(self) -> bool:
@@ -284,7 +273,7 @@ class SocketStream(AsyncBaseNetworkStream):
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
         if self._socket.fileno() >= 0 and not self._writable.select(0):
-            await until_writable(self._socket)
+            await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
@@ -296,46 +285,33 @@ class SocketStream(AsyncBaseNetworkStream):
 
     # How it is done
 
-    def _receiver(self, sink: Sink) -> Callable[[], _Next]:
+    def _receiver(self, sink: Sink) -> Callable[[], Next]:
         """What receives once and without waiting, and says what to do next."""
         buffer = _buffer_here()
         socket_ = self._socket
         pending = socket_.pending if isinstance(socket_, ssl.SSLSocket) else None
 
-        def receive() -> _Next:
+        def receive() -> Next:
             room = sink.room()
             into = buffer if room is None else room
             most = len(into) if pending is None else _RECORD
             try:
                 count = socket_.recv_into(into)
             except (BlockingIOError, ssl.SSLWantReadError):
-                return _Next.WAIT
+                return Next.WAIT
             finally:
                 if room is not None:
                     room.release()
                 if self._heard is not None:
                     self._heard.set()
             if not (sink.take(buffer[:count]) if room is None or not count else sink.fill(count)):
-                return _Next.STOP
+                return Next.STOP
             # A read that brought less than it could has taken all that was there.
-            return _Next.WAIT if count < most and not (pending and pending()) else _Next.GO_ON
+            return Next.WAIT if count < most and not (pending and pending()) else Next.GO_ON
 
         return receive
 
-    async def _pump_on_trio(self, receive: Callable[[], _Next]) -> None:
-        in_a_row = 0
-        while (after := receive()) is not _Next.STOP:
-            if after is _Next.WAIT:
-                in_a_row = 0
-                await trio.lowlevel.wait_readable(self._socket)
-                continue
-            in_a_row += 1
-            if in_a_row >= _READS_IN_A_ROW:
-                # A stream that never runs dry: let others have their turn.
-                in_a_row = 0
-                await trio.lowlevel.checkpoint()
-
-    async def _pump_on_asyncio(self, receive: Callable[[], _Next], sink: Sink) -> None:
+    async def _pump_on_asyncio(self, receive: Callable[[], Next], sink: Sink) -> None:
         # The event loop calls back, instead of waking a task up that would have to ask it again each time.
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
@@ -349,11 +325,11 @@ class SocketStream(AsyncBaseNetworkStream):
             if over.done():
                 return
             try:
-                for _ in range(_READS_IN_A_ROW):
+                for _ in range(READS_IN_A_ROW):
                     after = receive()
-                    if after is _Next.WAIT:
+                    if after is Next.WAIT:
                         return
-                    if after is _Next.STOP:
+                    if after is Next.STOP:
                         over.set_result(None)
                         break
                 else:
@@ -404,7 +380,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def _receive(self, max_bytes: int) -> bytes:
         self._reads_in_a_row += 1
-        if self._reads_in_a_row >= _READS_IN_A_ROW:
+        if self._reads_in_a_row >= READS_IN_A_ROW:
             # A stream that never runs dry: let others have their turn.
             self._reads_in_a_row = 0
             await checkpoint()
@@ -416,7 +392,7 @@ class SocketStream(AsyncBaseNetworkStream):
             try:
                 left = left[self._socket.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
-                await until_writable(self._socket)
+                await self._until_writable()
             except ssl.SSLWantReadError:
                 # The server shakes hands anew in the middle of it all: whoever reads takes part in that.
                 self._heard = Event()
@@ -431,10 +407,20 @@ class SocketStream(AsyncBaseNetworkStream):
                 self._reads_in_a_row = 0
                 await until_readable(self._socket)
             except ssl.SSLWantWriteError:
-                await until_writable(self._socket)
+                await self._until_writable()
             finally:
                 if self._heard is not None:
                     self._heard.set()
+
+    async def _until_writable(self) -> None:
+        while True:
+            try:
+                await until_writable(self._socket)
+                return
+            except anyio.ClosedResourceError:
+                # It is also what a task on watch is interrupted with.
+                if self._socket.fileno() < 0:
+                    raise
 
 
 class Underneath(AnyioByteStream):

@@ -1,0 +1,204 @@
+"""Whose watch it is on a socket of trio: the reader's, or that of a task which waits in ``recv``.
+
+With the reader on watch, a message for a task that waits takes two turns of the scheduler: it wakes the reader, and the
+reader wakes the task. So when one message is waited for soon after the other, the reader leaves the watch to the task.
+
+Invariants:
+
+- Only one task has the watch. What it receives goes to the same sink as ever, in the step in which it was received.
+- A task on watch does for a message what the reader does, and nothing else: a frame that must be answered, the end, an
+  error and what cannot be taken in wait for the reader, who has the watch back at once.
+- The watch comes back by itself when nobody has received anything for ``PATIENCE``; at once for a second task that
+  waits, and for whatever waits for something else than a message. So pings are answered a little later at most.
+- A task that has lost the watch waits on like any other. Cancelling it loses nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+from math import inf
+from typing import Final, Protocol
+
+import trio
+
+from .._waiting import TrioWaiter, Waiter
+
+# The most seconds from one message that was waited for to the next, for the watch to be left to the tasks; and those in
+# which one of them has to receive something, for it to stay there.
+SOON: Final = 0.01
+PATIENCE: Final = 0.02
+
+# Reads that need not wait, before others have their turn.
+READS_IN_A_ROW: Final = 8
+
+
+class Next(Enum):
+    """What to do after a read: again, once there is something, or nothing more."""
+
+    GO_ON = auto()
+    WAIT = auto()
+    STOP = auto()
+
+
+class Takers(Protocol):
+    """Those who wait for what a stream brings."""
+
+    watch: Watch | None
+    """The watch, while it is theirs."""
+
+    @property
+    def has_one(self) -> bool:
+        """Whether one task waits, and no other."""
+        ...
+
+
+class Watch:
+    """The reader's watch over a socket, and the way in which it leaves it to the ``takers``."""
+
+    def __init__(self, sock: socket.socket, receive: Callable[[], Next], takers: Takers | None) -> None:
+        self.socket = sock
+        self.is_left = False
+        self._receive = receive
+        self._takers = takers
+        # Since the watch was left: what the last read has come to, how it failed, and how many there were.
+        self.after = Next.WAIT
+        self._error: Exception | None = None
+        self._reads = 0
+        # Whether a task is in the middle of its wait for the socket.
+        self.is_waiting = False
+        self._back = trio.Event()
+
+    async def keep(self) -> None:
+        """Receive until the sink wants no more. Cancelling it loses nothing."""
+        in_a_row = 0
+        has_waited = False
+        waited_for_at = -inf
+        while (after := self._receive()) is not Next.STOP:
+            if after is Next.GO_ON:
+                in_a_row += 1
+                if in_a_row >= READS_IN_A_ROW:
+                    # A stream that never runs dry: let others have their turn.
+                    in_a_row = 0
+                    await trio.lowlevel.checkpoint()
+                continue
+            in_a_row = 0
+            if has_waited and self._takers is not None and self._takers.has_one:
+                now = trio.current_time()
+                since, waited_for_at = now - waited_for_at, now
+                if since < SOON and _goes_on_by_itself():
+                    await self._leave_to(self._takers)
+                    if self.after is Next.STOP:
+                        return
+                    if self.after is Next.GO_ON:
+                        continue
+            await trio.lowlevel.wait_readable(self.socket)
+            has_waited = True
+
+    async def _leave_to(self, takers: Takers) -> None:
+        """Leave the watch to the takers, and wait until it is back."""
+        self._back = trio.Event()
+        self.after = Next.WAIT
+        self.is_left = True
+        takers.watch = self
+        try:
+            seen = -1
+            while seen != self._reads and not self._back.is_set():
+                seen = self._reads
+                with trio.move_on_after(PATIENCE):
+                    await self._back.wait()
+        finally:
+            takers.watch = None
+            self.take_back()
+        if self._error is not None:
+            raise self._error
+
+    def take_back(self) -> None:
+        """Have the reader on watch."""
+        if self.is_left:
+            self.is_left = False
+            self._back.set()
+            self.interrupt()
+
+    # The task on watch
+
+    def new_waiter(self) -> Waiter:
+        """The wait of a task that has the watch as long as it is left to it."""
+        return _Watcher(self)
+
+    @trio.lowlevel.enable_ki_protection
+    def read(self) -> None:
+        """Receive what is there."""
+        self._reads += 1
+        try:
+            self.after = self._receive()
+        except Exception as error:
+            self.fail(error)
+        else:
+            if self.after is Next.STOP:
+                self.take_back()
+
+    def fail(self, error: Exception) -> None:
+        """The socket is broken: have the reader say so."""
+        self._error = error
+        self.take_back()
+
+    def interrupt(self) -> None:
+        """End the wait of the task for the socket, if it is in the middle of it."""
+        if self.is_waiting:
+            self.is_waiting = False
+            # It says that the socket is closed, which is not so: those who wait for it look, and try again.
+            trio.lowlevel.notify_closing(self.socket)
+
+
+class _Watcher(TrioWaiter):
+    __slots__ = ("_is_on_watch", "_is_woken", "_watch")
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+        self._is_on_watch = False
+        self._is_woken = False
+
+    async def wait(self) -> None:
+        watch = self._watch
+        in_a_row = 0
+        self._is_on_watch = True
+        try:
+            while watch.is_left and not self._is_woken:
+                if watch.after is Next.WAIT:
+                    in_a_row = 0
+                    watch.is_waiting = True
+                    await trio.lowlevel.wait_readable(watch.socket)
+                    watch.is_waiting = False
+                else:
+                    in_a_row += 1
+                    if in_a_row == READS_IN_A_ROW:
+                        in_a_row = 0
+                        await trio.lowlevel.checkpoint()
+                if watch.is_left and not self._is_woken:
+                    watch.read()
+        except Exception as error:
+            if watch.is_left and not self._is_woken:
+                watch.fail(error)
+        finally:
+            self._is_on_watch = watch.is_waiting = False
+        if watch.after is Next.GO_ON:
+            # What does not run dry is read faster by the reader, who need not wait for the task.
+            watch.take_back()
+        if not self._is_woken:
+            await super().wait()
+
+    def wake(self) -> None:
+        if self._is_on_watch:
+            self._is_woken = True
+            self._watch.interrupt()
+        else:
+            super().wake()
+
+
+def _goes_on_by_itself() -> bool:
+    """Whether time passes while all tasks wait; a clock of a test may stand still, and never bring the watch back."""
+    clock = trio.lowlevel.current_clock()
+    return clock.deadline_to_sleep_time(clock.current_time() + PATIENCE) <= 2 * PATIENCE
