@@ -101,6 +101,19 @@ async def test_behind_two_messages_the_third_is_received_by_who_waits_for_it(rea
         assert all(name.endswith("expect") for name in reads)
 
 
+async def test_a_message_in_pieces_is_received_by_the_reader_whom_it_was_waited_for_with(reads: list[str]) -> None:
+    async with connected() as (ws, theirs, send):
+        await converse(ws, theirs, send, times=1)
+        received: list[object] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive, ws, received)
+            for piece in (b"\x82", b"\x03a", b"bc"):
+                await wait_all_tasks_blocked()
+                theirs.sendall(piece)
+        assert received == [BinaryMessage(b"abc")]
+        assert not reads
+
+
 async def test_several_messages_in_one_read_come_one_by_one(reads: list[str]) -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
@@ -234,18 +247,20 @@ async def test_a_ping_of_our_own_has_the_reader_back_for_its_pong() -> None:
             theirs.sendall(send(event.response()))
 
 
-async def test_keepalive_has_the_reader_back_for_its_pong() -> None:
-    async with connected(ping_interval=0.001) as (ws, theirs, send):
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": (PING_CLOCK := MockClock())})], ids=["trio"])
+async def test_keepalive_has_the_reader_back_for_its_pong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_goes_on_by_itself", lambda: True)
+    async with connected(ping_interval=10) as (ws, theirs, send):
         await converse(ws, theirs, send)
+        PING_CLOCK.jump(10)
+        await wait_all_tasks_blocked()
         server = Connection(SERVER)
-        while ws.latency is None:
-            theirs.setblocking(False)
-            await trio.lowlevel.wait_readable(theirs)
-            server.receive_data(theirs.recv(1000))
-            for event in server.events():
-                assert isinstance(event, Ping)
-                theirs.sendall(send(event.response()))
-            await wait_all_tasks_blocked()
+        server.receive_data(theirs.recv(100))
+        [event] = server.events()
+        assert isinstance(event, Ping)
+        theirs.sendall(send(event.response()))
+        await wait_all_tasks_blocked()
+        assert ws.latency == 0
 
 
 async def test_closing_ends_the_wait_on_watch() -> None:

@@ -129,8 +129,8 @@ class Inbox:
 
     @property
     def has_one(self) -> bool:
-        """Whether one task waits, and no other, for a message and not for the end."""
-        return len(self._waiting) == 1 and not self._lifted
+        """Whether one task, and no other, has waited for what has come, and is about to take it."""
+        return len(self._waiting) == 1 and self._has_something and not self._lifted
 
     def take_back(self) -> None:
         """Have the reader receive what comes next, whoever waits."""

@@ -50,7 +50,7 @@ class Takers(Protocol):
 
     @property
     def has_one(self) -> bool:
-        """Whether one task waits, and no other."""
+        """Whether one task, and no other, has waited for what has come, and is about to take it."""
         ...
 
 
