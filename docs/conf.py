@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
+pygments_dark_style = "a11y-high-contrast-dark"
 html_title = f"zapros_websocket {release}"
 
 

@@ -22,10 +22,10 @@ _HEAD: Final = """# Beside other clients
 The README compares this client with four others. Each cell rests on a trial: a server of plain sockets and threads does
 what a line below says, and a cell says what became of the client, on trio unless asyncio is named. Try one out with
 `python -m tests.peers CLIENT`, or all of them, which writes this page anew, with `python -m tests.peers --write`. The
-trials stand in `tests/peers/trials.py`. Those that show nothing by waiting in vain are run by the tests as well.
+trials stand in `tests/peers/trials.py`. Those in which nobody waits in vain are run by the tests as well.
 
-What took more than the time that is named was left behind then. A trial shows what happened, once, and no more than
-that; other versions may do otherwise.
+“Not within 4 s” says when the trial gave up waiting. A trial shows what happened, once, and no more than that; other
+versions may do otherwise.
 
 """
 

@@ -5,7 +5,9 @@
             ...
 
 It runs in the caller's event loop, on trio or asyncio; with a plain ``with`` it runs in a thread of its own, for
-synchronous code. The path of the request says what it does::
+synchronous code. The path of the request says what it does:
+
+.. code-block:: none
 
     /  or  /echo            every text and binary message comes back whole
     /count/N                sends the text messages "1" to "N" (N below a million), then closes with 1000
@@ -60,7 +62,12 @@ _CLIENT_GONE: Final = (anyio.EndOfStream, anyio.BrokenResourceError, OSError)
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes of all connections together, handshakes included, as they are inside TLS."""
+    """Bytes of all connections together, handshakes included, as they are inside TLS.
+
+    Attributes:
+        received: What the server has received.
+        sent: What it has sent.
+    """
 
     received: int = 0
     sent: int = 0
