@@ -17,14 +17,19 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 
-from tests.protocol.wire import steady
+from tests.protocol.wire import RSV1, deflated, frame, steady
 from zapros_websocket import AsyncWebSocket, CloseMessage, Message
 from zapros_websocket._link import Link
 from zapros_websocket._protocol import deflate, fragments, handshake, session
+from zapros_websocket._protocol.frames import BINARY
+from zapros_websocket._protocol.messages import Part
+from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.parts import PartsSession
 
 from . import answers, any_bytes, differential
 from .__main__ import EXPLORERS, inputs
 from .corpus import NAMES, kept
+from .source import Source
 from .two_connections import BACKENDS, Program, Step, programs, run
 
 PROJECT = Path(__file__).parents[2]
@@ -194,3 +199,60 @@ def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError):
         for number in range(200):
             differential.explore(bytes((1, 0, 0, 0, 0, 0, 0, 0, 0, number % 9, 0, 1)) * 10)
+
+
+# A limit of 20 bytes: in pieces of one byte, and at once with compression.
+BY_BYTE, COMPRESSED = b"\x01\x00\x00\x00", b"\x01\x01\x03\x06"
+
+
+def test_a_part_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PartsSession, "_part", lambda self, event: Part(b"", "binary", True, True))  # pyright: ignore
+    for name in ("any_bytes", "differential"):
+        with pytest.raises(AssertionError):
+            for data in kept(name):
+                EXPLORERS[name](data)
+
+
+def test_too_much_in_one_call_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = COMPRESSED + frame(BINARY, deflated(bytes(4_000_000)), reserved=RSV1)
+    any_bytes.explore(bomb)
+    monkeypatch.setattr("zapros_websocket._protocol.parts._PIECE", 1 << 20)
+    with pytest.raises(AssertionError, match="came out at once"):
+        any_bytes.explore(bomb)
+
+
+def test_what_is_not_handed_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_out = session.Session.hand_out
+    monkeypatch.setattr(session.Session, "hand_out", lambda self: (hand_out(self) or b"")[:-1])  # pyright: ignore
+    with pytest.raises(AssertionError):
+        any_bytes.explore(BY_BYTE + frame(BINARY, b"small"))
+
+
+def test_what_came_to_its_place_and_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.Session, "fill", lambda self, count: [])  # pyright: ignore
+    with pytest.raises(AssertionError):
+        for data in kept("any_bytes"):
+            any_bytes.explore(data)
+
+
+# One message of a thousand bytes, whole or in chunks of a hundred.
+WHOLE, IN_CHUNKS = bytes((1, 0, 11, 0, 2)), bytes((1, 0, 11, 0, 0x81, 0, 99))
+
+
+def test_fragments_that_cannot_be_inflated_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    differential.send(Source(IN_CHUNKS), PerMessageDeflateExtension())
+    monkeypatch.setattr("zapros_websocket._protocol.sequence.TAIL", b"")
+    with pytest.raises(AssertionError):
+        differential.send(Source(IN_CHUNKS), PerMessageDeflateExtension())
+
+
+def test_a_message_that_is_compressed_and_does_not_say_so_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = session.Session.encode
+
+    def silent(self: session.Session, opcode: int, payload: bytes, compress: bool | None = None) -> bytes:
+        first, *rest = encode(self, opcode, payload)
+        return bytes((first & ~RSV1 if compress is False else first, *rest))
+
+    monkeypatch.setattr(session.Session, "encode", silent)
+    with pytest.raises(AssertionError):
+        differential.send(Source(WHOLE), PerMessageDeflateExtension())
