@@ -18,13 +18,16 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 
 from tests.protocol.wire import RSV1, deflated, frame, steady
-from zapros_websocket import AsyncWebSocket, CloseMessage, Message
+from zapros_websocket import AsyncIncomingMessage, AsyncWebSocket, CloseMessage, Message
+from zapros_websocket._inbox_of_parts import InboxOfParts
 from zapros_websocket._link import Link
 from zapros_websocket._protocol import deflate, fragments, handshake, session
 from zapros_websocket._protocol.frames import BINARY
 from zapros_websocket._protocol.messages import Part
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
 from zapros_websocket._protocol.parts import PartsSession
+from zapros_websocket._turn import Turn
+from zapros_websocket._writer import Writer
 
 from . import answers, any_bytes, differential
 from .__main__ import EXPLORERS, inputs
@@ -97,8 +100,10 @@ def steps(*named: tuple[str, int, int]) -> tuple[Step, ...]:
     return tuple(Step(what, side, number) for what, side, number in named)
 
 
-def explore_program(backend: Backend, *named: tuple[str, int, int]) -> None:
-    run(Program(steps(*named), capacity=64, reads=(64,), deflate=False, sockets=False), backend)
+def explore_program(
+    backend: Backend, *named: tuple[str, int, int], sockets: bool = False, in_parts: bool = False
+) -> None:
+    run(Program(steps(*named), capacity=64, reads=(64,), deflate=False, sockets=sockets, in_parts=in_parts), backend)
 
 
 def finds(words: str, explore: Callable[[], None]) -> None:
@@ -147,6 +152,73 @@ def test_a_connection_that_is_not_closed_for_good_is_found(backend: Backend, mon
 
     monkeypatch.setattr(AsyncWebSocket, "send", send)
     finds("DID NOT RAISE", lambda: explore_program(backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_chunk_that_a_cancellation_loses_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = AsyncIncomingMessage.__anext__
+
+    async def losing(self: AsyncIncomingMessage) -> str | bytes:
+        chunk = await take(self)
+        await anyio.sleep(0.5)
+        return chunk
+
+    monkeypatch.setattr(AsyncIncomingMessage, "__anext__", losing)
+    program = ("receive in chunks", 1, 2), ("send in chunks", 0, 6), ("settle", 0, 0)
+    finds("was not sent", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_rest_that_is_not_dropped_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = InboxOfParts.leave_open
+
+    def keeping(self: InboxOfParts) -> None:
+        leave(self)
+        self._is_skipping = False  # pyright: ignore[reportPrivateUsage]
+
+    monkeypatch.setattr(InboxOfParts, "leave_open", keeping)
+    program = ("receive in chunks", 1, 1), ("send in chunks", 0, 6), ("settle", 0, 0)
+    finds("was not sent", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_parts_that_do_not_stop_the_reader_are_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zapros_websocket._inbox.MAX_MESSAGES", 1 << 30)
+    program = ("send", 0, 0), ("settle", 0, 0), ("send in chunks", 0, 79), ("settle", 0, 0)
+    finds("more parts are unread", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_message_that_is_broken_off_without_an_end_is_found(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Link, "break_off", lambda self, reason: None)  # pyright: ignore
+    finds("was broken off", lambda: explore_program(backend, ("send in chunks", 0, 4), ("settle", 0, 0)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_message_between_the_fragments_of_another_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Turn, "begin_message", lambda self: None)  # pyright: ignore
+    program = ("send in chunks", 0, 3), ("sleep", 0, 0), ("sleep", 0, 0), ("send", 0, 0), ("settle", 0, 0)
+    finds("what came is no frame", lambda: explore_program(backend, *program))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gathered_message_that_is_lost_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer, "write_gathered", lambda self: self._gathered.clear())  # pyright: ignore
+    finds("left out", lambda: explore_program(backend, ("gather", 0, 0), sockets=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_close_in_front_of_gathered_messages_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Writer.write_gathered
+
+    def late(self: Writer) -> bool:
+        return self._session.state is session.State.OPEN and write(self)  # pyright: ignore[reportPrivateUsage]
+
+    monkeypatch.setattr(Writer, "write_gathered", late)
+    program = ("gather", 0, 9), ("settle", 0, 0)
+    finds("a close went in front of a message", lambda: explore_program(backend, *program, sockets=True))
 
 
 def test_an_error_of_another_class_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
