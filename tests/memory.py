@@ -16,7 +16,6 @@ from anyio import Event
 from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Event as WsprotoEvent
-from wsproto.extensions import PerMessageDeflate
 from wsproto.utilities import generate_accept_token
 from zapros import (
     AsyncBaseHandler,
@@ -28,6 +27,8 @@ from zapros import (
     ResponseContext,
     WriteError,
 )
+
+from .deflate import SteadyDeflate
 
 Backend = tuple[str, dict[str, object]]
 
@@ -102,7 +103,7 @@ class MemoryStream(AsyncBaseNetworkStream):
 class Peer:
     """The server's side, moved by hand: it reads and writes when it is told to."""
 
-    def __init__(self, stream: MemoryStream, extension: PerMessageDeflate | None) -> None:
+    def __init__(self, stream: MemoryStream, extension: SteadyDeflate | None) -> None:
         self.stream = stream
         self.protocol = Connection(SERVER, extensions=[] if extension is None else [extension])
         self._events: deque[WsprotoEvent] = deque()
@@ -210,9 +211,9 @@ class MemoryServer(AsyncBaseHandler):
         there, back = Pipe(self.capacity), Pipe(self.capacity)
         self._stream = MemoryStream(incoming=back, outgoing=there)
         headers = accepting(request)
-        extension: PerMessageDeflate | None = None
+        extension: SteadyDeflate | None = None
         if self.deflate:
-            extension = PerMessageDeflate()
+            extension = SteadyDeflate()
             headers["Sec-WebSocket-Extensions"] = (
                 f"permessage-deflate; {extension.accept(request.headers['Sec-WebSocket-Extensions'])}"
             )

@@ -113,8 +113,12 @@ class Side:
 
     def __init__(self, wire: Wire, protocol: Connection | None = None) -> None:
         self.wire = wire
-        # How many messages were given to this side, whole.
+        # How many messages have come from this side, whole, and were given to it, begun or whole; and in how many
+        # pieces the newest one was.
+        self.taken = 0
+        self.begun = 0
         self.given = 0
+        self.pieces = 0
         self._protocol = protocol or Connection(SERVER)
         self._goes_on = Event()
         self._goes_on.set()
@@ -143,6 +147,7 @@ class Side:
                     if isinstance(event, Ping):
                         await self.give(event.response())
                     elif isinstance(event, (BytesMessage, TextMessage)):
+                        self.taken += event.message_finished
                         await other.give(event)
         except LOST:
             pass
@@ -158,8 +163,12 @@ class Side:
                 except LOST:
                     # The task that reads from this side finds that out as well, and says so.
                     return
-                if isinstance(event, (BytesMessage, TextMessage)) and event.message_finished:
-                    self.given += 1
+                if isinstance(event, (BytesMessage, TextMessage)):
+                    if self.begun == self.given:
+                        self.begun += 1
+                        self.pieces = 0
+                    self.pieces += 1
+                    self.given += event.message_finished
 
     async def lose(self) -> None:
         """The other side is lost: so is this, unless it is closing."""

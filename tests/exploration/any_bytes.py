@@ -1,19 +1,24 @@
 """Any bytes are messages, or one documented close; never another exception, never more memory than the limit.
 
-And it makes no difference how they are cut. The first bytes of an input choose the parameters of the connection, the
-others are what the peer sends on it.
+And it makes no difference how they are cut, and by which way they come in: at once, or in pieces, each to its place.
+With large messages in parts there is no limit, and memory is as bounded, whatever is declared and however much is
+inflated; the parts come to what a session gives whose limit is out of reach. The first bytes of an input choose the
+parameters of the connection, the others are what the peer sends on it.
 """
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
+from collections.abc import Iterable, Sequence
 
-from tests.protocol.wire import CLOSE, PONG, new_session, take_in
+from tests.protocol.wire import CLOSE, PONG, Unfinished, calls, joined, new_session, take_in, take_in_place
 from zapros_websocket._protocol.messages import (
     BinaryMessage,
     CloseCode,
     CloseMessage,
     Message,
+    Part,
     PingMessage,
     TextMessage,
     may_be_sent,
@@ -25,7 +30,7 @@ from .source import Source
 
 LIMITS = (1, 20, 125, 1000, 70_000)
 WINDOWS = (8, 9, 12, 15)
-CUTS = (1, 2, 3, 7, 64, 1000)
+CUTS = (1, 2, 3, 7, 64, 1000, 1 << 16)
 
 # The codes with which a session fails a connection for what the peer sends.
 FAILURES = (1002, 1007, 1009)
@@ -37,6 +42,9 @@ TIMES = 6
 INFLATER = 64 * 1024
 # Bytes for a frame in work, the message that it becomes and its place in the list.
 A_FRAME = 400
+# Bytes of parts that one call gives out at most: characters of up to four bytes, and what a KiB can inflate to.
+ENOUGH = 4 * 256 * 1024 + 1032 * 1024
+OUT_OF_REACH = sys.maxsize
 
 
 def explore(data: bytes) -> None:
@@ -52,7 +60,28 @@ def explore(data: bytes) -> None:
     # Of two things that are wrong with a compressed message, the pieces can decide which one is found first.
     if deflate is None or failure is None or other_failure is None:
         assert failure == other_failure, (failure, other_failure)
-    measure(cut_up(wire, cut), limit, deflate)
+    in_parts(wire, cut, limit, deflate)
+    measure(cut_up(wire, cut), limit, deflate, in_parts=False)
+    measure(cut_up(wire, cut), limit, deflate, in_parts=True)
+
+
+def in_parts(wire: bytes, cut: int, limit: int, deflate: PerMessageDeflateExtension | None) -> None:
+    """Large messages in parts are what they would be whole, and where they are cut means nothing."""
+    parts, failure = Run(limit, deflate, in_parts=True).feed([wire])
+    pieces, other_failure = Run(limit, deflate, in_parts=True).feed(cut_up(wire, cut))
+    whole, late_failure = Run(OUT_OF_REACH, deflate).feed([wire])
+    ours, others, theirs = (finished(outcome[0]) for outcome in (parts, pieces, whole))
+    assert ours == others, (ours, others)
+    # What there was of a message that fails is what the pieces before the failure came to.
+    assert failure is not None or parts == pieces, (parts, pieces)
+    assert ours == theirs, (ours, theirs)
+    # What is wrong with a frame is found when that part comes, and not when all of it has come.
+    if deflate is None and (late_failure is not None or failure != 1007):
+        assert failure == other_failure == late_failure, (failure, other_failure, late_failure)
+
+
+def finished(messages: Iterable[Message | Unfinished]) -> list[Message]:
+    return [message for message in messages if not isinstance(message, Unfinished)]
 
 
 def parameters(source: Source) -> PerMessageDeflateExtension | None:
@@ -68,27 +97,33 @@ def cut_up(wire: bytes, size: int) -> list[bytes]:
 class Run:
     """One session that is fed, and what it says and writes while it is."""
 
-    def __init__(self, limit: int, deflate: PerMessageDeflateExtension | None) -> None:
+    def __init__(self, limit: int, deflate: PerMessageDeflateExtension | None, *, in_parts: bool = False) -> None:
         self.limit = limit
-        self.session = new_session(limit=limit, deflate=deflate or False)
+        self.session = new_session(limit=limit, deflate=deflate or False, in_parts=in_parts)
         self.messages: list[Message] = []
 
-    def feed(self, pieces: list[bytes]) -> tuple[object, int | None]:
+    def feed(
+        self, pieces: list[bytes]
+    ) -> tuple[tuple[Sequence[Message | Unfinished], State, CloseMessage | None], int | None]:
         """What the pieces come to, in a form that can be compared, and the failure."""
+        take = take_in if len(pieces) == 1 else take_in_place
         for piece in pieces:
             was_closed = self.session.state is State.CLOSED
-            received = take_in(self.session, piece)
+            received = take(self.session, piece)
             assert not (was_closed and received)
             self.messages += received
         self.check()
         session = self.session
         failure = None if session.failure is None else int(session.failure.code)
-        return (self.messages, session.state, session.received), failure
+        return (joined(self.messages), session.state, session.received), failure
 
     def check(self) -> None:
         session = self.session
         for message in self.messages:
-            assert size_of(message) <= (self.limit if isinstance(message, (TextMessage, BinaryMessage)) else 125)
+            if isinstance(message, (TextMessage, BinaryMessage)):
+                assert size_of(message) <= self.limit
+            elif not isinstance(message, Part):
+                assert size_of(message) <= 125
         closes = [message for message in self.messages if isinstance(message, CloseMessage)]
         assert closes == ([] if session.received is None else [session.received])
         assert closes == [] or self.messages[-1] is closes[0]
@@ -136,24 +171,28 @@ def close_payload(message: CloseMessage) -> bytes:
     return message.code.to_bytes(2, "big") + (message.reason or "").encode()
 
 
-def measure(pieces: list[bytes], limit: int, deflate: PerMessageDeflateExtension | None) -> None:
+def measure(pieces: list[bytes], limit: int, deflate: PerMessageDeflateExtension | None, *, in_parts: bool) -> None:
     """Feed a session, let go of all that it gives out, and look at what it holds on to, and held meanwhile."""
     allowed = ITSELF + TIMES * limit + (0 if deflate is None else INFLATER)
     if not tracemalloc.is_tracing():
         # And not stopped again: each start leaves a little behind.
         tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    session = new_session(limit=limit, deflate=deflate or False)
+    session = new_session(limit=limit, deflate=deflate or False, in_parts=in_parts)
     for piece in pieces:
         tracemalloc.reset_peak()
-        given = sum(map(size_of, take_in(session, piece)))
-        held, peak = (size - before for size in tracemalloc.get_traced_memory())
-        assert held <= allowed, f"{held:,} bytes are held, and {allowed:,} allowed"
-        most = allowed + 4 * given + A_FRAME * (1 + len(piece) // 2)
-        assert peak <= most, f"{peak:,} bytes were in use, and {most:,} allowed"
+        for messages in calls(session, piece):
+            given = sum(map(size_of, messages))
+            assert not in_parts or given <= ENOUGH + limit + len(piece), f"{given:,} bytes came out at once"
+            del messages
+            held, peak = (size - before for size in tracemalloc.get_traced_memory())
+            assert held <= allowed, f"{held:,} bytes are held, and {allowed:,} allowed"
+            most = allowed + TIMES * given + A_FRAME * (1 + len(piece) // 2)
+            assert peak <= most, f"{peak:,} bytes were in use, and {most:,} allowed"
+            tracemalloc.reset_peak()
 
 
-def size_of(message: Message) -> int:
+def size_of(message: Message | Part) -> int:
     """The size of a payload on the wire, in bytes."""
     if isinstance(message, CloseMessage):
         return len((message.reason or "").encode()) + 2

@@ -50,9 +50,11 @@ def keep(name: str, inputs: Iterable[bytes]) -> None:
 
 def _seeds(name: str) -> list[bytes]:
     if name == "any_bytes":
-        # The largest limit; with deflate or without; cut in various ways, and what is large not into single bytes.
+        # The largest limit, and a small one; with deflate or without; cut in various ways, and what is large not into
+        # single bytes.
         cuts = [5 if len(case.wire) > 4096 else number % 6 for number, case in enumerate(CASES)]
-        return [bytes((4, case.deflate, 3, cut)) + case.wire for cut, case in zip(cuts, CASES, strict=True)]
+        cases = [(cut, case) for cut, case in zip(cuts, CASES, strict=True)]
+        return [bytes((limit, case.deflate, 3, cut)) + case.wire for limit in (4, 1) for cut, case in cases]
     if name == "answers":
         return [bytes((0, ends, 1)) + answer for answer in _ANSWERS for ends in (0, 1)]
     return []

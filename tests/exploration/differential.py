@@ -1,5 +1,8 @@
 """A session makes of any stream what plain wsproto makes of it, and wsproto's server half reads all that it sends.
 
+So does a session that gives large messages in parts, once they are joined; and messages that are sent in chunks are
+read as they would be whole.
+
 The input says how the stream is put together: messages whole and in fragments, compressed in all the ways that deflate
 has, with control frames between them and with violations of every rule; and how it is cut. Where the two differ on
 purpose stands in ``tests.protocol.test_fuzz``, which makes such streams of its own.
@@ -11,7 +14,7 @@ import zlib
 
 from wsproto.extensions import PerMessageDeflate
 
-from tests.protocol.test_fuzz import STOP, Reference, assert_same, by_a_session, by_wsproto
+from tests.protocol.test_fuzz import STOP, Reference, Verdict, assert_same, by_a_session, by_wsproto
 from tests.protocol.wire import (
     BINARY,
     CLOSE,
@@ -23,9 +26,12 @@ from tests.protocol.wire import (
     TEXT,
     Deflater,
     Server,
+    Unfinished,
     frame,
     header,
+    joined,
     new_session,
+    take_in_place,
 )
 from zapros_websocket._protocol.messages import (
     BinaryMessage,
@@ -35,12 +41,15 @@ from zapros_websocket._protocol.messages import (
     TextMessage,
 )
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
-from zapros_websocket._protocol.outgoing import outgoing
+from zapros_websocket._protocol.outgoing import Outgoing, outgoing
+from zapros_websocket._protocol.session import Session
 
 from .source import Source
 
 # The lengths at which the form of a header changes, and those around them.
 LENGTHS = (0, 1, 2, 3, 5, 17, 124, 125, 126, 127, 128, 1000, 65_535, 65_536, LIMIT - 1, LIMIT, LIMIT + 1)
+# From where on a message comes in parts.
+LIMITS_OF_THE_WHOLE = (1, 100, 2000, LIMIT)
 STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 CODES = (1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1011, 1012, 1013, 1015, 2999, 3000, 4999, 5000, 0, 999)
 MOST_FRAMES = 40
@@ -60,7 +69,17 @@ def explore(data: bytes) -> None:
     if stream.is_valid:
         assert ours.failure is None
         assert list(ours.messages) == stream.messages
+    in_parts = by_a_session_in_parts(cut(stream.wire, cuts), source.one_of(LIMITS_OF_THE_WHOLE), agreed)
+    assert in_parts.failure != 1009
+    assert_same(in_parts, theirs, deflate=agreed is not None)
     send(source, agreed)
+
+
+def by_a_session_in_parts(pieces: list[bytes], limit: int, agreed: PerMessageDeflateExtension | None) -> Verdict:
+    session = new_session(limit=limit, deflate=agreed or False, in_parts=True)
+    given = joined(message for piece in pieces for message in take_in_place(session, piece))
+    whole = tuple(message for message in given if not isinstance(message, Unfinished))
+    return Verdict(whole, None if session.failure is None else int(session.failure.code))
 
 
 def cut(wire: bytes, places: list[int]) -> list[bytes]:
@@ -206,6 +225,7 @@ def send(source: Source, agreed: PerMessageDeflateExtension | None) -> None:
         pattern = source.take(source.integer(32)) or b"\x00"
         payload = (pattern * 70_000)[: source.one_of(LENGTHS)]
         kind = source.integer(4)
+        way = source.byte()
         message: Message
         if kind == 0:
             message = BinaryMessage(payload)
@@ -215,6 +235,22 @@ def send(source: Source, agreed: PerMessageDeflateExtension | None) -> None:
             message = (PingMessage, PongMessage)[kind - 2](payload[:125])
         encoded = outgoing(message)
         assert isinstance(encoded, tuple)
-        wire += session.encode(*encoded)
+        compress = (None, True, False)[way % 3]
+        if kind < 2 and way & 0x80:
+            wire += in_chunks(session, encoded, 1 + source.integer(1 << 16), compress)
+        else:
+            wire += session.encode(*encoded, compress)
         sent.append(message)
     assert server.read(wire) == sent
+
+
+def in_chunks(session: Session, encoded: Outgoing, size: int, compress: bool | None) -> bytes:
+    """The fragments of a message, a few of up to ``size`` bytes and one with the rest."""
+    opcode, payload = encoded
+    if not payload:
+        return session.encode(opcode, payload, compress)
+    sequence = session.sequence(opcode, compress)
+    places = [*range(0, len(payload), size)][:8]
+    pieces = [payload[start:stop] for start, stop in zip(places, [*places[1:], len(payload)], strict=True)]
+    fragments = [session.encode_fragment(sequence, piece, first=not number) for number, piece in enumerate(pieces)]
+    return b"".join(fragments) + session.encode_end(sequence)

@@ -17,14 +17,22 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 
-from tests.protocol.wire import steady
-from zapros_websocket import AsyncWebSocket, CloseMessage, Message
+from tests.protocol.wire import RSV1, deflated, frame, steady
+from zapros_websocket import AsyncIncomingMessage, AsyncWebSocket, CloseMessage, Message
+from zapros_websocket._inbox_of_parts import InboxOfParts
 from zapros_websocket._link import Link
 from zapros_websocket._protocol import deflate, fragments, handshake, session
+from zapros_websocket._protocol.frames import BINARY
+from zapros_websocket._protocol.messages import Part
+from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.parts import PartsSession
+from zapros_websocket._turn import Turn
+from zapros_websocket._writer import Writer
 
 from . import answers, any_bytes, differential
 from .__main__ import EXPLORERS, inputs
 from .corpus import NAMES, kept
+from .source import Source
 from .two_connections import BACKENDS, Program, Step, programs, run
 
 PROJECT = Path(__file__).parents[2]
@@ -92,8 +100,10 @@ def steps(*named: tuple[str, int, int]) -> tuple[Step, ...]:
     return tuple(Step(what, side, number) for what, side, number in named)
 
 
-def explore_program(backend: Backend, *named: tuple[str, int, int]) -> None:
-    run(Program(steps(*named), capacity=64, reads=(64,), deflate=False, sockets=False), backend)
+def explore_program(
+    backend: Backend, *named: tuple[str, int, int], sockets: bool = False, in_parts: bool = False
+) -> None:
+    run(Program(steps(*named), capacity=64, reads=(64,), deflate=False, sockets=sockets, in_parts=in_parts), backend)
 
 
 def finds(words: str, explore: Callable[[], None]) -> None:
@@ -142,6 +152,73 @@ def test_a_connection_that_is_not_closed_for_good_is_found(backend: Backend, mon
 
     monkeypatch.setattr(AsyncWebSocket, "send", send)
     finds("DID NOT RAISE", lambda: explore_program(backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_chunk_that_a_cancellation_loses_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = AsyncIncomingMessage.__anext__
+
+    async def losing(self: AsyncIncomingMessage) -> str | bytes:
+        chunk = await take(self)
+        await anyio.sleep(0.5)
+        return chunk
+
+    monkeypatch.setattr(AsyncIncomingMessage, "__anext__", losing)
+    program = ("receive in chunks", 1, 2), ("send in chunks", 0, 6), ("settle", 0, 0)
+    finds("was not sent", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_rest_that_is_not_dropped_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = InboxOfParts.leave_open
+
+    def keeping(self: InboxOfParts) -> None:
+        leave(self)
+        self._is_skipping = False  # pyright: ignore[reportPrivateUsage]
+
+    monkeypatch.setattr(InboxOfParts, "leave_open", keeping)
+    program = ("receive in chunks", 1, 1), ("send in chunks", 0, 6), ("settle", 0, 0)
+    finds("was not sent", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_parts_that_do_not_stop_the_reader_are_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zapros_websocket._inbox.MAX_MESSAGES", 1 << 30)
+    program = ("send", 0, 0), ("settle", 0, 0), ("send in chunks", 0, 79), ("settle", 0, 0)
+    finds("more parts are unread", lambda: explore_program(backend, *program, in_parts=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_message_that_is_broken_off_without_an_end_is_found(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Link, "break_off", lambda self, reason: None)  # pyright: ignore
+    finds("was broken off", lambda: explore_program(backend, ("send in chunks", 0, 4), ("settle", 0, 0)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_message_between_the_fragments_of_another_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Turn, "begin_message", lambda self: None)  # pyright: ignore
+    program = ("send in chunks", 0, 3), ("sleep", 0, 0), ("sleep", 0, 0), ("send", 0, 0), ("settle", 0, 0)
+    finds("what came is no frame", lambda: explore_program(backend, *program))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gathered_message_that_is_lost_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer, "write_gathered", lambda self: self._gathered.clear())  # pyright: ignore
+    finds("left out", lambda: explore_program(backend, ("gather", 0, 0), sockets=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_close_in_front_of_gathered_messages_is_found(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Writer.write_gathered
+
+    def late(self: Writer) -> bool:
+        return self._session.state is session.State.OPEN and write(self)  # pyright: ignore[reportPrivateUsage]
+
+    monkeypatch.setattr(Writer, "write_gathered", late)
+    program = ("gather", 0, 9), ("settle", 0, 0)
+    finds("a close went in front of a message", lambda: explore_program(backend, *program, sockets=True))
 
 
 def test_an_error_of_another_class_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +271,60 @@ def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AssertionError):
         for number in range(200):
             differential.explore(bytes((1, 0, 0, 0, 0, 0, 0, 0, 0, number % 9, 0, 1)) * 10)
+
+
+# A limit of 20 bytes: in pieces of one byte, and at once with compression.
+BY_BYTE, COMPRESSED = b"\x01\x00\x00\x00", b"\x01\x01\x03\x06"
+
+
+def test_a_part_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PartsSession, "_part", lambda self, event: Part(b"", "binary", True, True))  # pyright: ignore
+    for name in ("any_bytes", "differential"):
+        with pytest.raises(AssertionError):
+            for data in kept(name):
+                EXPLORERS[name](data)
+
+
+def test_too_much_in_one_call_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = COMPRESSED + frame(BINARY, deflated(bytes(4_000_000)), reserved=RSV1)
+    any_bytes.explore(bomb)
+    monkeypatch.setattr("zapros_websocket._protocol.parts._PIECE", 1 << 20)
+    with pytest.raises(AssertionError, match="came out at once"):
+        any_bytes.explore(bomb)
+
+
+def test_what_is_not_handed_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_out = session.Session.hand_out
+    monkeypatch.setattr(session.Session, "hand_out", lambda self: (hand_out(self) or b"")[:-1])  # pyright: ignore
+    with pytest.raises(AssertionError):
+        any_bytes.explore(BY_BYTE + frame(BINARY, b"small"))
+
+
+def test_what_came_to_its_place_and_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.Session, "fill", lambda self, count: [])  # pyright: ignore
+    with pytest.raises(AssertionError):
+        for data in kept("any_bytes"):
+            any_bytes.explore(data)
+
+
+# One message of a thousand bytes, whole or in chunks of a hundred.
+WHOLE, IN_CHUNKS = bytes((1, 0, 11, 0, 2)), bytes((1, 0, 11, 0, 0x81, 0, 99))
+
+
+def test_fragments_that_cannot_be_inflated_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    differential.send(Source(IN_CHUNKS), PerMessageDeflateExtension())
+    monkeypatch.setattr("zapros_websocket._protocol.sequence.TAIL", b"")
+    with pytest.raises(AssertionError):
+        differential.send(Source(IN_CHUNKS), PerMessageDeflateExtension())
+
+
+def test_a_message_that_is_compressed_and_does_not_say_so_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = session.Session.encode
+
+    def silent(self: session.Session, opcode: int, payload: bytes, compress: bool | None = None) -> bytes:
+        first, *rest = encode(self, opcode, payload)
+        return bytes((first & ~RSV1 if compress is False else first, *rest))
+
+    monkeypatch.setattr(session.Session, "encode", silent)
+    with pytest.raises(AssertionError):
+        differential.send(Source(WHOLE), PerMessageDeflateExtension())

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from wsproto.connection import CLIENT, Connection, ConnectionState
 from wsproto.events import CloseConnection
 from wsproto.extensions import PerMessageDeflate
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol
 
+from tests.deflate import SteadyDeflate
 from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, Message, PingMessage, TextMessage
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
 
@@ -60,8 +61,8 @@ class Verdict:
     is_final: bool = True
 
 
-class Reference(PerMessageDeflate):
-    """wsproto's extension, but it looks away from control frames, and tells when a stream of blocks has ended."""
+class Reference(SteadyDeflate):
+    """It tells as well when a stream of blocks has ended."""
 
     def __init__(self, agreed: PerMessageDeflateExtension | None = None) -> None:
         agreed = agreed or PerMessageDeflateExtension()
@@ -73,26 +74,13 @@ class Reference(PerMessageDeflate):
         )
         self.finalize(self.name)
         self.stream_ended = False
-        self._is_control = False
-
-    def frame_inbound_header(
-        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
-    ) -> CloseReason | RsvBits:
-        self._is_control = opcode.iscontrol()
-        if self._is_control:
-            return RsvBits(False, False, False)
-        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        if self._is_control:
-            return data
         result = super().frame_inbound_payload_data(proto, data)
         self._watch(self._decompressor)
         return result
 
     def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        if self._is_control:
-            return None
         inflater = self._decompressor
         result = super().frame_inbound_complete(proto, fin)
         self._watch(inflater)

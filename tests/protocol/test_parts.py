@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import cast
 
 import pytest
@@ -16,7 +15,7 @@ from zapros_websocket._protocol.messages import Part
 from zapros_websocket._protocol.parts import PartsSession
 from zapros_websocket._protocol.session import Session, State
 
-from .wire import BINARY, CONTINUATION, PING, RSV1, TEXT, Deflater, bytewise, frame, new_session, take_in
+from .wire import BINARY, CONTINUATION, PING, RSV1, TEXT, Deflater, bytewise, frame, joined, new_session, take_in
 
 LIMIT = 50
 
@@ -29,24 +28,6 @@ def parts_session(*, deflate: bool = False, limit: int = LIMIT) -> PartsSession:
 def received_by(session: Session, data: bytes) -> list[Message | Part]:
     """What a session gives out, with its parts."""
     return cast("list[Message | Part]", take_in(session, data))
-
-
-def joined(messages: Sequence[Message | Part]) -> list[Message]:
-    """With the parts of each message put together; they must be in order."""
-    whole: list[Message] = []
-    pieces: list[str | bytes] = []
-    for message in messages:
-        if not isinstance(message, Part):
-            whole.append(message)
-            continue
-        assert message.is_first is (not pieces)
-        pieces.append(message.data)
-        if message.is_final:
-            data = type(message.data)().join(pieces)  # type: ignore[arg-type]
-            whole.append(TextMessage(data) if isinstance(data, str) else BinaryMessage(data))
-            pieces.clear()
-    assert not pieces
-    return whole
 
 
 def wire_of(message: Message, cuts: list[int], deflater: Deflater | None, between: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, settings
@@ -30,11 +30,13 @@ from zapros_websocket._protocol.messages import (
     BinaryMessage,
     CloseMessage,
     Message,
+    Part,
     PingMessage,
     PongMessage,
     TextMessage,
 )
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
+from zapros_websocket._protocol.parts import PartsSession
 from zapros_websocket._protocol.session import Session, State
 
 LIMIT = 70_000
@@ -81,9 +83,12 @@ def final_stream(payload: bytes) -> bytes:
     return compressor.compress(payload) + compressor.flush()
 
 
-def new_session(*, limit: int = LIMIT, deflate: PerMessageDeflateExtension | bool = False) -> Session:
+def new_session(
+    *, limit: int = LIMIT, deflate: PerMessageDeflateExtension | bool = False, in_parts: bool = False
+) -> Session:
     agreed = PerMessageDeflateExtension() if deflate is True else deflate
-    return Session(max_message_size=limit, deflate=Deflate(agreed) if agreed else None)
+    kind = PartsSession if in_parts else Session
+    return kind(max_message_size=limit, deflate=Deflate(agreed) if agreed else None)
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,59 @@ class Outcome:
 
 def take_in(session: Session, piece: bytes | memoryview) -> list[Message]:
     """All the messages that ``piece`` completes, in however many calls."""
-    messages = session.receive(piece)
+    return [message for messages in calls(session, piece) for message in messages]
+
+
+def calls(session: Session, piece: bytes | memoryview) -> Iterator[list[Message]]:
+    """What each of the calls gives out in which ``piece`` is taken in."""
+    yield session.receive(piece)
     while session.has_more:
-        messages += session.receive(b"")
-    return messages
+        yield session.receive(b"")
+
+
+def take_in_place(session: Session, piece: bytes) -> list[Message]:
+    """As ``take_in``, as threads and sockets do it.
+
+    What is incomplete is handed out and comes back, and what has a place is written there.
+    """
+    left = memoryview((session.hand_out() or b"") + piece)
+    messages: list[Message] = []
+    while left and (room := session.room()) is not None:
+        with room:
+            count = min(len(room), len(left))
+            room[:count] = left[:count]
+        left = left[count:]
+        messages += session.fill(count)
+    return messages + take_in(session, left) if left else messages
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What the parts of a message come to whose end has not come."""
+
+    data: str | bytes
+
+
+def joined(messages: Iterable[Message | Part]) -> Sequence[Message | Unfinished]:
+    """With the parts of each message put together; they must be in order."""
+    whole: list[Message | Unfinished] = []
+    pieces: list[str | bytes] = []
+    for message in messages:
+        if not isinstance(message, Part):
+            whole.append(message)
+            continue
+        assert message.is_first is (not pieces)
+        pieces.append(message.data)
+        if message.is_final:
+            data = together(pieces)
+            whole.append(TextMessage(data) if isinstance(data, str) else BinaryMessage(data))
+            pieces.clear()
+    return [*whole, Unfinished(together(pieces))] if pieces else whole
+
+
+def together(pieces: Sequence[str | bytes]) -> str | bytes:
+    """Pieces of one kind, of which there is one at least."""
+    return type(pieces[0])().join(pieces)  # type: ignore[arg-type]
 
 
 def outcome_of(session: Session, pieces: Iterable[bytes] | Iterable[memoryview]) -> Outcome:
