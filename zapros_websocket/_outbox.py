@@ -267,15 +267,15 @@ class Outbox:
         self._in_line(lambda: self._append(item, size), is_control=is_control)
 
     def _in_line(self, do: Callable[[], None], *, is_control: bool = False) -> None:
-        with self._mutex:
-            drop_left(self._waiting)
-            self.raise_unless_open()
-            if (is_control or (not self._waiting and self._sequence is None)) and not self._is_full:
-                do()
-                return
-            place = ThreadPlace()
-            self._waiting.append(place)
+        place = ThreadPlace()
         try:
+            with self._mutex:
+                drop_left(self._waiting)
+                self.raise_unless_open()
+                if (is_control or (not self._waiting and self._sequence is None)) and not self._is_full:
+                    do()
+                    return
+                self._waiting.append(place)
             refuse_event_loop(_INSTEAD)
             place.wait(None)
             with self._mutex:

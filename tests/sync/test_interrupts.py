@@ -121,6 +121,45 @@ def test_send_that_is_interrupted_while_it_waits_sends_nothing_of_its_message() 
     server.close()
 
 
+def test_send_that_is_interrupted_when_it_has_just_begun_to_wait_keeps_nobody_waiting() -> None:
+    server = PairServer(buffer=4096)
+
+    class Interrupting:
+        """A mutex that interrupts once, in the moment in which it is given back with a thread in the queue."""
+
+        def __init__(self, mutex: threading.Lock) -> None:
+            self._mutex = mutex
+            self.is_due = True
+
+        def __enter__(self) -> None:
+            self._mutex.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._mutex.release()
+            if self.is_due and outbox._waiting and threading.current_thread() is threading.main_thread():  # pyright: ignore
+                self.is_due = False
+                signal.raise_signal(signal.SIGINT)
+
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        outbox._mutex = Interrupting(outbox._mutex)  # type: ignore[assignment]  # pyright: ignore
+        sent = 0
+        with pytest.raises(KeyboardInterrupt):
+            while True:
+                ws.send(bytes(100_000))
+                sent += 1
+
+        def send_as_many() -> None:
+            for _ in range(sent):
+                ws.send(bytes(100_000))
+
+        others = Background(send_as_many)
+        for _ in range(2 * sent):
+            assert server.peer.receive_message() == bytes(100_000)
+        others.result()
+    server.close()
+
+
 def test_ping_and_a_close_message(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         interrupted(ws.ping, lambda: received(server, ws_events.Ping))
