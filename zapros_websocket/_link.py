@@ -100,6 +100,9 @@ class Link:
         # How it ends.
         self._close_by = inf
         self._finish_by = inf
+        # When nobody waits any longer for what is read behind a write that has failed, and whether that is over.
+        self._linger_until = inf
+        self._is_given_up = False
         self._cause: Exception | None = None
         self._bug: Exception | None = None
         self._reading_over = Signal(new_waiter)
@@ -166,8 +169,10 @@ class Link:
                 continue
             try:
                 if self.inbox.is_full:
+                    self._limit_reading()
                     await self.inbox.room()
                     self.heard_at = self._clock()
+                    self._limit_reading()
                     continue
                 await self.stream.pump(self)
             except Exception as error:
@@ -272,7 +277,9 @@ class Link:
 
     async def _raise_when_reading_is_over(self, error: Exception | None) -> None:
         # The reader may still find a close frame, and with it a better reason than a broken pipe.
-        await self._reading_over.wait()
+        with CancelScope(deadline=self._linger_until) as lingering:
+            await self._reading_over.wait()
+        self._is_given_up = lingering.cancelled_caught
         raise self.closed_error(error)
 
     def _flush_soon(self) -> None:
@@ -303,7 +310,13 @@ class Link:
 
     def _write_failed(self, error: Exception) -> None:
         self._cause = self._cause or error
-        self._reading.deadline = min(self._reading.deadline, self._clock() + LINGER)
+        self._linger_until = self._clock() + LINGER
+        self._limit_reading()
+
+    def _limit_reading(self) -> None:
+        """Once a write has failed, listen no longer than ``LINGER``; but what has arrived waits for who takes it."""
+        listens = self._linger_until < inf and not self.inbox.is_full
+        self._reading.deadline = min(self._close_by, self._clock() + LINGER if listens else inf)
 
     # What keepalive asks for
 
@@ -427,14 +440,16 @@ class Link:
 
     def raise_unless_open(self) -> None:
         """Raise ConnectionClosed when nothing more may be sent."""
-        if self.session.state is not State.OPEN:
+        if self.session.state is not State.OPEN or self._is_given_up:
             raise self.closed_error()
 
     def closed_error(self, cause: Exception | None = None) -> ConnectionClosed:
         """The error that says how the connection was closed, or is being closed."""
         session = self.session
         end = session.received or session.failure or session.sent
-        assert end is not None
+        if end is None:
+            assert self._is_given_up
+            end = CloseMessage(CloseCode.ABNORMAL, f"the connection was lost: {self._cause}")
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error

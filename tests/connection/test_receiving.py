@@ -16,6 +16,7 @@ from zapros_websocket import (
     TextMessage,
     aconnect_ws,
 )
+from zapros_websocket._link import LINGER
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +201,43 @@ async def test_messages_that_arrived_before_the_end_are_delivered_before_the_end
         with pytest.raises(ConnectionClosed) as caught:
             await ws.recv()
         assert caught.value.clean
+
+
+async def test_what_had_arrived_when_a_write_fails_waits_for_a_slow_receiver() -> None:
+    server = MemoryServer(capacity=1 << 20)
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=None) as ws:
+        await server.peer.send(*(WsprotoText(str(n).zfill(100)) for n in range(3000)), CloseConnection(1001, "bye"))
+        await anyio.wait_all_tasks_blocked()
+        server.stream.outgoing.broken = True
+        began = anyio.current_time()
+        for lasted in (LINGER, 0):
+            # What is said of a connection whose end is not known yet, and not before there was time to find it.
+            with pytest.raises(ConnectionClosed, match="Broken pipe") as caught:
+                await ws.send("too late")
+            assert caught.value.code == 1006
+            assert anyio.current_time() - began == lasted
+            began = anyio.current_time()
+        await anyio.sleep(60)
+        assert [await ws.recv() for _ in range(3000)] == [TextMessage(str(n).zfill(100)) for n in range(3000)]
+        assert await ws.recv() == CloseMessage(1001, "bye")
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.send("too late")
+        assert caught.value.code == 1001
+
+
+async def test_a_peer_that_says_nothing_more_is_not_waited_for_once_a_write_has_failed() -> None:
+    server = MemoryServer(capacity=1 << 20)
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=None) as ws:
+        await server.peer.send(*(WsprotoText(str(n).zfill(100)) for n in range(3000)))
+        await anyio.wait_all_tasks_blocked()
+        server.stream.outgoing.broken = True
+        with pytest.raises(ConnectionClosed):
+            await ws.send("too late")
+        assert [await ws.recv() for _ in range(3000)] == [TextMessage(str(n).zfill(100)) for n in range(3000)]
+        began = anyio.current_time()
+        with pytest.raises(ConnectionClosed, match="Broken pipe"):
+            await ws.recv()
+        assert anyio.current_time() - began == LINGER
 
 
 async def test_each_message_goes_to_exactly_one_of_several_receivers_first_come_first_served(
