@@ -15,7 +15,20 @@ from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, Pin
 from zapros_websocket._protocol.session import Session, State
 
 from .test_limits import MEBIBYTE, bomb, compressed_fragments
-from .wire import BINARY, CONTINUATION, PING, PONG, RSV1, TEXT, close_frame, frame, new_session, outcome_of, take_in
+from .wire import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    calls,
+    close_frame,
+    frame,
+    new_session,
+    outcome_of,
+    take_in,
+)
 
 
 def peak_of(session: Session, pieces: Iterable[bytes]) -> int:
@@ -143,6 +156,22 @@ def test_what_one_call_leaves_is_parsed_by_the_next() -> None:
     while session.has_more:
         messages += session.receive(b"")
     assert messages == [PingMessage(b"")] * 1000 + [TextMessage("behind"), CloseMessage(1000, "")]
+
+
+@pytest.mark.parametrize("in_fragments", [False, True], ids=["whole", "in fragments"])
+def test_one_call_inflates_little_more_than_one_message_however_many_were_received(in_fragments: bool) -> None:
+    payload = bomb(MEBIBYTE)
+    wire = frame(BINARY, payload, reserved=RSV1)
+    if in_fragments:
+        wire = frame(BINARY, payload[:9], final=False, reserved=RSV1) + frame(CONTINUATION, payload[9:])
+    session = new_session(limit=MEBIBYTE, deflate=True)
+    given = list(calls(session, wire * 20 + frame(TEXT, b"behind")))
+    assert all(len(messages) <= 2 for messages in given)
+    assert [message for messages in given for message in messages] == [
+        *[BinaryMessage(bytes(MEBIBYTE))] * 20,
+        TextMessage("behind"),
+    ]
+    assert session.may_wait
 
 
 def test_there_is_no_more_once_the_session_is_closed() -> None:

@@ -31,6 +31,8 @@
 #define LONGEST_HEADER 10
 /* Bytes of keys that are asked for at once. */
 #define KEYS 1024
+/* Bytes that are inflated in one call, and one message. */
+#define ENOUGH (256 * 1024)
 /* Up to here, in bytes, a copy costs less than a view that saves it. */
 #define SMALL 4096
 
@@ -150,7 +152,7 @@ read_all(const State *state, PyObject *buffer, const unsigned char *bytes, uint6
 {
     /* Clipped where it is larger than any buffer can be. */
     Py_ssize_t clipped = PyNumber_AsSsize_t(limit_object, NULL);
-    uint64_t limit, stop;
+    uint64_t limit, stop, given = 0;
     if (clipped == -1 && PyErr_Occurred()) {
         return NULL;
     }
@@ -211,6 +213,7 @@ read_all(const State *state, PyObject *buffer, const unsigned char *bytes, uint6
                 Py_DECREF(payload);
                 return result;
             }
+            given += (uint64_t)PyBytes_GET_SIZE(payload);
         }
         if (is_text) {
             const char *from = payload == NULL ? (const char *)bytes + body : PyBytes_AS_STRING(payload);
@@ -240,6 +243,9 @@ read_all(const State *state, PyObject *buffer, const unsigned char *bytes, uint6
         Py_DECREF(message);
         if (status < 0) {
             return NULL;
+        }
+        if (given >= ENOUGH) {
+            return stopped(stop, stop, NULL);
         }
     }
     return stopped(start, start + 2, NULL);

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # The empty block at the end of a message, which is cut off by the sender and put back by the receiver (section 7.2).
 TAIL: Final = b"\x00\x00\xff\xff"
 
+# Bytes that a session inflates in one call, and one message: what is received can become a thousand times as much.
+ENOUGH: Final = 256 * 1024
+
 # Streams of blocks in one piece of a message. A sender needs one; each costs a copy of all that stands behind it.
 MAX_STREAMS: Final = 64
 

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 # Bytes of compressed payload that are inflated at once: they become a thousand times as many at most.
 _PIECE: Final = 1024
 
-# Bytes, or characters, that are enough for one call.
-_ENOUGH: Final = 256 * 1024
-
 
 class LargeFragments(Fragments):
     """Counts the bytes of a message, and says whether it is over the limit."""
@@ -71,7 +68,6 @@ class LargeFragments(Fragments):
 class PartsSession(Session):
     """A session that gives a large message out in parts, which stand among the messages."""
 
-    may_wait = True
     _new_fragments: ClassVar[type[Fragments]] = LargeFragments
 
     def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
@@ -79,23 +75,16 @@ class PartsSession(Session):
         # What is compressed can be larger than the limit, and is inflated piece by piece.
         self._inflating = None
         self._most_at_once = sys.maxsize if deflate is None else _PIECE
-        self.inflates = True
+        self.inflates = self.may_wait = True
         self._is_in_parts = False
-        self._given = 0
-
-    def _parse(self, buffer: bytes | bytearray | memoryview, position: int, messages: list[Message]) -> int:
-        self._given = 0
-        return super()._parse(buffer, position, messages)
 
     def _handle(self, event: Event, messages: list[Message]) -> None:
-        if isinstance(event, (WsprotoText, BytesMessage)):
-            self._given += len(event.data)
-            self._has_enough = self._given >= _ENOUGH
-            if cast("LargeFragments", self._fragments).is_large:
-                # Only an inbox of parts ever gets to see it.
-                messages.append(cast("Message", self._part(event)))
-                return
-        super()._handle(event, messages)
+        if isinstance(event, (WsprotoText, BytesMessage)) and cast("LargeFragments", self._fragments).is_large:
+            self._count(event)
+            # Only an inbox of parts ever gets to see it.
+            messages.append(cast("Message", self._part(event)))
+        else:
+            super()._handle(event, messages)
 
     def _part(self, event: WsprotoText | BytesMessage) -> Part:
         is_first = not self._is_in_parts

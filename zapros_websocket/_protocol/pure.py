@@ -11,7 +11,7 @@ from itertools import count
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from .deflate import most_compressed
+from .deflate import ENOUGH, most_compressed
 from .messages import BinaryMessage, CloseMessage, TextMessage, not_utf8
 
 if TYPE_CHECKING:
@@ -105,9 +105,10 @@ def read_messages(
     """Append the messages that stand at ``start``, one behind the other, to ``messages``.
 
     Returns where it stopped; how long the buffer must be to be worth another call, or 0 where it stopped in front of
-    something that is not its business; and the failure that a message turned out to be. It keeps nothing of
-    ``buffer``.
+    something that is not its business; and the failure that a message turned out to be. Where much was inflated it
+    stops early: the buffer is worth another call as it is. It keeps nothing of ``buffer``.
     """
+    given = 0
     accepted = _PLAIN if deflate is None else _PLAIN_OR_COMPRESSED
     end = len(buffer)
     is_bytes = True
@@ -149,6 +150,7 @@ def read_messages(
             if isinstance(inflated, CloseMessage):
                 return start, 0, inflated
             payload = inflated
+            given += len(inflated)
         if first & 1:
             try:
                 text = payload.decode() if isinstance(payload, bytes) else str(payload, "utf-8")
@@ -165,4 +167,6 @@ def read_messages(
             _set_binary_kind(binary, "binary")
             messages.append(binary)
         start = stop
+        if given >= ENOUGH:
+            return start, start, None
     return start, start + 2, None

@@ -28,6 +28,7 @@ from wsproto.connection import CLIENT, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
+from .deflate import ENOUGH
 from .fragments import Fragments
 from .frames import encode, read_messages, span
 from .large import LARGE, LargeFrame, message_of
@@ -75,8 +76,6 @@ _CLOSED: Final = State.CLOSED
 class Session:
     """One client's side of a connection after its opening handshake. ``max_message_size`` is in bytes."""
 
-    # Whether what it still has to parse may wait, as what was not received may.
-    may_wait = False
     _new_fragments: ClassVar[type[Fragments]] = Fragments
 
     def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
@@ -100,6 +99,7 @@ class Session:
         self._assembling = False
         # How much of a frame wsproto is given at once, and whether more is to wait for the next call.
         self._most_at_once = sys.maxsize
+        self._given = 0
         self._has_enough = False
         self._text = StringIO()
         self._data = bytearray()
@@ -111,8 +111,9 @@ class Session:
         self.has_control = False
         # Whether control messages were received; whoever looks at it puts it back.
         self.has_seen_control = False
-        # Whether messages can be larger than what was received of them.
-        self.inflates = deflate is not None
+        # Whether messages can be larger than what was received of them; and so whether what it still has to parse may
+        # wait, as what was not received may.
+        self.inflates = self.may_wait = deflate is not None
         self._compresses = deflate is not None and deflate.compresses
         # Whether a message that is sent now is one frame by itself, which depends on nothing else.
         self.is_simple = not self._compresses
@@ -148,11 +149,15 @@ class Session:
                 return messages
             if failure is not None:
                 self._fail(failure)
-            elif needed:
+            elif needed > len(data):
                 self._needed = needed - stop
                 self.has_more = False
                 if not self._begin_large(data, stop):
                     self._buffer += memoryview(data)[stop:]
+            elif needed:
+                self._needed = 0
+                self.has_more = True
+                self._buffer += memoryview(data)[stop:]
             else:
                 stop = self._parse(data, stop, messages)
                 if not self._begin_large(data, stop):
@@ -307,6 +312,7 @@ class Session:
     def _parse(self, buffer: bytes | bytearray | memoryview, position: int, messages: list[Message]) -> int:
         """Parse what is complete from ``position`` on, and return how far that was."""
         frames_left = _FRAMES_A_CALL
+        self._given = 0
         self.has_more = False
         while self.state is not State.CLOSED:
             if not self._frame_left:
@@ -321,7 +327,8 @@ class Session:
                         self._fail(failure)
                         break
                     if needed:
-                        self._needed = needed - position
+                        self.has_more = needed <= len(buffer)
+                        self._needed = 0 if self.has_more else needed - position
                         break
                 lengths = span(buffer, position)
                 if lengths is None:
@@ -363,6 +370,8 @@ class Session:
             self._handle(event, messages)
 
     def _handle(self, event: Event, messages: list[Message]) -> None:
+        if isinstance(event, (WsprotoText, BytesMessage)):
+            self._count(event)
         if isinstance(event, WsprotoText):
             self._text.write(event.data)
             self._assembling = not event.message_finished
@@ -398,6 +407,11 @@ class Session:
             else:
                 failure = self._fragments.failure
                 self._fail(failure or CloseMessage(int(event.code), event.reason))
+
+    def _count(self, event: WsprotoText | BytesMessage) -> None:
+        if self.inflates:
+            self._given += len(event.data)
+            self._has_enough = self._given >= ENOUGH
 
     def _fail(self, failure: CloseMessage) -> None:
         self.failure = failure
