@@ -34,6 +34,7 @@ from zapros import (
     RetryMiddleware,
 )
 
+from ._answer import refused, whole
 from ._errors import HandshakeError
 from ._protocol.handshake import Offer, check_headers
 
@@ -122,7 +123,10 @@ def _prepare(request: Request) -> None:
 
 
 class _EachHop(_Step):
-    """Stands behind the redirects: each request that they make is prepared like the first, and stays encrypted."""
+    """Stands behind the redirects: each request that they make is prepared like the first, and stays encrypted.
+
+    One that leads to where no request can be sent is refused, in place of whatever error that would be.
+    """
 
     def __init__(self, is_secure: bool) -> None:
         self._is_secure = is_secure
@@ -130,17 +134,41 @@ class _EachHop(_Step):
     async def ahandle(self, request: Request) -> Response:
         """Send the request on, or refuse to."""
         self._check(request)
-        return await self.async_next.ahandle(request)
+        response = await self.async_next.ahandle(request)
+        if not _can_be_followed(request, response):
+            await response.aclose()
+            raise _leads_nowhere(response)
+        return response
 
     def handle(self, request: Request) -> Response:
         """Send the request on, or refuse to."""
         self._check(request)
-        return self.next.handle(request)
+        response = self.next.handle(request)
+        if not _can_be_followed(request, response):
+            response.close()
+            raise _leads_nowhere(response)
+        return response
 
     def _check(self, request: Request) -> None:
         if self._is_secure and not SECURE.get(request.url.protocol, False):
             raise HandshakeError(f"a redirect led from wss:// to {request.url.protocol}//, which is not encrypted")
         _prepare(request)
+
+
+def _can_be_followed(request: Request, response: Response) -> bool:
+    location = response.headers.get("Location")
+    if not 300 <= response.status < 400 or location is None:
+        return True
+    try:
+        url = URL(location, base=request.url.to_string())
+        url.hostname.encode("idna")
+    except ValueError:
+        return False
+    return url.protocol in SECURE
+
+
+def _leads_nowhere(response: Response) -> HandshakeError:
+    return refused("the server redirects to what is not the URL of a WebSocket", whole(response, bytearray()))
 
 
 def _guarded(handler: _Handler, is_secure: bool, network: Callable[[_Handler], _Handler] | None) -> _Handler:

@@ -7,15 +7,25 @@ import logging
 import ssl
 import traceback
 from collections.abc import Iterator
+from typing import TypeVar
 from urllib.parse import quote
 
+import anyio
 import pytest
 import zapros
 
 from tests.faults.stage import Peer, Seen
 from tests.faults.steps import Step, answer, answer_close, fin, read, stay, switch, write
 from tests.raw_frames import PING, TEXT, close_frame, frame
-from zapros_websocket import CloseMessage, ConnectionClosed, SocketTransport, TextMessage, aconnect_ws
+from zapros_websocket import (
+    CloseMessage,
+    ConnectionClosed,
+    HandshakeError,
+    SocketTransport,
+    TextMessage,
+    aconnect_ws,
+    connect_ws,
+)
 
 from .clients import client_over, described, through
 from .processes import ServerProcess, Servers
@@ -129,7 +139,10 @@ async def test_nothing_can_be_injected_by_the_url(peers: ServerProcess, part: st
 # Redirects
 
 
-def redirecting(client: zapros.AsyncClient) -> zapros.AsyncClient:
+AnyClient = TypeVar("AnyClient", zapros.AsyncClient, zapros.Client)
+
+
+def redirecting(client: AnyClient) -> AnyClient:
     return client.wrap_with_middleware(lambda following: zapros.RedirectMiddleware(following))
 
 
@@ -170,6 +183,36 @@ async def test_the_credentials_of_a_socks_proxy_do_not_follow_a_redirect_to_the_
         seen = await described(ws)
     assert seen.header("Proxy-Authorization") is None
     assert seen.header("Authorization") is None
+
+
+LEADS_NOWHERE = [
+    "ws://[::1",
+    "ws://[\x1b[2Jforged",
+    "http://",
+    "ws://host:99999/",
+    "ws://a..b/",
+    f"ws://{'a' * 300}/",
+    "ftp://host/",
+    "javascript:alert(1)",
+    "data:,x",
+]
+
+
+@pytest.mark.parametrize("location", LEADS_NOWHERE)
+async def test_a_redirect_to_what_is_no_url_of_a_websocket_is_an_answer_that_refuses(
+    peers: ServerProcess, location: str
+) -> None:
+    there = peer(peers, answer("HTTP/1.1 302 Found", f"Location: {location}", "Content-Length: 0"))
+    async with redirecting(zapros.AsyncClient()) as client:
+        with pytest.raises(HandshakeError, match="redirects to what is not the URL of a WebSocket") as caught:
+            async with aconnect_ws(there.url, client=client):
+                pass
+    assert caught.value.response is not None
+    assert caught.value.response.status == 302
+    assert "\x1b" not in printed(caught.value)
+    with redirecting(zapros.Client()) as blocking:
+        with pytest.raises(HandshakeError, match="redirects to what is not the URL of a WebSocket"):
+            await anyio.to_thread.run_sync(lambda: connect_ws(there.url, client=blocking).__enter__())
 
 
 # What is printed
