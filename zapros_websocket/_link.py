@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 # Seconds for the last words to leave and the peer to end TCP, once the closing handshake is done or has failed.
 LINGER: Final = 1.0
 
+# Seconds in which a failed write waits for a better reason than its own: a reader that listens is over by then.
+PATIENCE: Final = LINGER + 0.1
+
 # Seconds for a polite end where nobody should be kept waiting: the caller was cancelled, or raised.
 SHORT: Final = 0.5
 
@@ -310,7 +313,7 @@ class Link:
 
     def _write_failed(self, error: Exception) -> None:
         self._cause = self._cause or error
-        self._linger_until = self._clock() + LINGER
+        self._linger_until = self._clock() + PATIENCE
         self._limit_reading()
 
     def _limit_reading(self) -> None:
