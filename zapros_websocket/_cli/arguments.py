@@ -10,6 +10,7 @@ from typing import Final
 from .version import versions
 
 COMMANDS: Final = ("bench", "serve", "demo")
+MAX_PORT: Final = 65535
 
 _DESCRIPTION: Final = """\
 Talk to a WebSocket server: what you type, or what comes from a pipe, is sent line by line; what comes back is shown.
@@ -74,7 +75,7 @@ def bench_parser() -> ArgumentParser:
 def serve_parser() -> ArgumentParser:
     """The parser of ``zapros-ws serve``."""
     parser = ArgumentParser(prog="zapros-ws serve", description="Start an echo server on 127.0.0.1.")
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on: any that is free")
+    parser.add_argument("--port", type=_port, default=0, help="the port to listen on: any that is free")
     return parser
 
 
@@ -118,6 +119,16 @@ def _seconds(text: str) -> float:
     if isnan(seconds) or seconds < 0:
         raise ValueError
     return seconds
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= MAX_PORT:
+        raise ArgumentTypeError(f"{text!r} is no port: those go from 1 to {MAX_PORT}, and 0 is any that is free")
+    return port
 
 
 def _positive(text: str) -> int:
