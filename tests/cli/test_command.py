@@ -274,6 +274,48 @@ def test_a_reader_that_is_gone_ends_it(url: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.undo()
 
 
+def test_a_closed_input_is_an_empty_one(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", None)
+        assert main([f"{url}count/2", "-q", "--wait", "inf"]) == 0
+        assert sys.stdin is None
+    assert capfd.readouterr().out == "1\n2\n"
+
+
+def test_no_remark_goes_to_the_messages_when_standard_error_is_closed(url: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, (tmp_path / "output").open("w", encoding="utf-8") as stdout:
+        patch.setattr(sys, "stdin", None)
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", None)
+        assert main([f"{url}count/2", "--wait", "inf"]) == 0
+        assert main(["bench", f"{url}status/403"]) == 4
+        assert sys.stderr is None
+    assert (tmp_path / "output").read_text() == "1\n2\n"
+
+
+def test_a_closed_output_is_status_1(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert main(["demo"]) == 1
+    assert capfd.readouterr().err == "standard output is closed: what is not wanted can go to /dev/null\n"
+
+
+def test_a_shell_can_close_the_streams(url: str) -> None:
+    script = """
+"$0" -m zapros_websocket -q "$1" <&-
+echo "$?"
+"$0" -m zapros_websocket --wait inf "$1count/2" <&- 2>&-
+echo "$?"
+echo hello | "$0" -m zapros_websocket "$1" >&-
+echo "$?"
+"""
+    finished = subprocess.run(
+        ["bash", "-c", script, sys.executable, url], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert finished.stderr == "standard output is closed: what is not wanted can go to /dev/null\n"
+    assert finished.stdout.split() == ["0", "1", "2", "0", "1"]
+
+
 def test_it_works_in_a_pipeline_of_a_shell(url: str) -> None:
     script = """
 set -o pipefail
