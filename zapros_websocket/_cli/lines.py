@@ -91,6 +91,7 @@ class EditedLines:
             auto_suggest=AutoSuggestFromHistory(),
             completer=WordCompleter(list(commands), sentence=True),
             complete_while_typing=False,
+            enable_suspend=True,
         )
 
     @contextmanager
