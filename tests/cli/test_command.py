@@ -88,6 +88,26 @@ def test_what_cannot_be_used_ends_with_status_2(arguments: list[str], run: Run) 
     assert outcome.remarks
 
 
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("notaurl", "'notaurl' is no URL with one of ws://, wss://, http://, https://;"),
+        ("servee", "; the commands are bench, serve, demo"),
+        ("user:secret@host", "'host' is no URL"),
+        ("ws:///", "'ws:///' is not valid: it has no host"),
+        ("ws://[::1/", "'ws://[::1/' is not valid: its host is malformed"),
+        ("ws://two words/", "'ws://two words/' is not valid: its host is malformed"),
+        ("ws://user:secret@host:99999/?a@b", "'ws://host:99999/?a@b' is not valid: ports go from 1 to 65535"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, fault: str, run: Run) -> None:
+    for outcome in (run(url), run("bench", url)):
+        assert outcome.status == 2
+        assert "error: argument URL: " in outcome.remarks
+        assert fault in outcome.remarks
+        assert "secret" not in outcome.remarks
+
+
 # Talking
 
 

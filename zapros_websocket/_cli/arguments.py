@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+from zapros import URL
+
+from .opening import without_credentials
 from .version import versions
 
 COMMANDS: Final = ("bench", "serve", "demo")
 MAX_PORT: Final = 65535
+SCHEMES: Final = ("ws", "wss", "http", "https")
 
 _DESCRIPTION: Final = """\
 Talk to a WebSocket server: what you type, or what comes from a pipe, is sent line by line; what comes back is shown.
@@ -87,7 +93,7 @@ def demo_parser() -> ArgumentParser:
 
 
 def _add_target(parser: ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="ws://..., wss://..., http://... or https://...")
+    parser.add_argument("url", type=_server, metavar="URL", help="ws://..., wss://..., http://... or https://...")
     parser.add_argument(
         "-H",
         "--header",
@@ -105,6 +111,34 @@ def _add_target(parser: ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="believe every certificate")
     parser.add_argument("--proxy", metavar="URL", help="go through a proxy: http://, https://, socks5:// or socks5h://")
     parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the handshake: 10")
+
+
+def _server(text: str) -> str:
+    return _url(text, SCHEMES, f"; the commands are {', '.join(COMMANDS)}")
+
+
+def _url(text: str, schemes: Sequence[str], more: str = "") -> str:
+    shown = without_credentials(text)
+    if text.partition(":")[0].lower() not in schemes:
+        beginnings = ", ".join(f"{scheme}://" for scheme in schemes)
+        raise ArgumentTypeError(f"{shown!r} is no URL with one of {beginnings}{more}")
+    try:
+        URL(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{shown!r} is not valid: {_fault(text)}") from None
+    return text
+
+
+def _fault(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "its host is malformed"
+    try:
+        _ = parts.port
+    except ValueError:
+        return f"ports go from 1 to {MAX_PORT}"
+    return "its host is malformed" if parts.hostname else "it has no host"
 
 
 def _header(text: str) -> tuple[str, str]:

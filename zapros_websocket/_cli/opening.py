@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import ssl
 from base64 import b64encode
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT: Final = 5.0
 MAX_BODY_SHOWN: Final = 500
+
+_CREDENTIALS: Final = re.compile(r"^([^:/?#]*://)?[^/?#]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +105,13 @@ async def _connect_and_talk(
         agreed = [f"subprotocol {ws.subprotocol}"] if ws.subprotocol else []
         agreed += ["compressed"] if ws.permessage_deflate else []
         details = f" ({', '.join(agreed)})" if agreed else ""
-        display.say(f"connected to {_without_credentials(target.url)}{details}")
+        display.say(f"connected to {without_credentials(target.url)}{details}")
         return await talk(ws)
 
 
-def _without_credentials(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown."""
+    return _CREDENTIALS.sub(r"\1", url)
 
 
 def _connecting(target: Target, client: zapros.AsyncClient | None) -> aconnect_ws:
