@@ -108,6 +108,28 @@ def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, fault: 
         assert "secret" not in outcome.remarks
 
 
+@pytest.mark.parametrize(
+    ("arguments", "remark"),
+    [
+        (["-H", "Upgrade: x"], "argument -H/--header: 'Upgrade' belongs to the opening handshake: use --subprotocol"),
+        (["-H", "Sec-WebSocket-Protocol: x"], "use --subprotocol and --deflate"),
+        (["--auth", ""], "argument --auth: it is empty: write USER:PASSWORD, or a token"),
+        (
+            ["--proxy", "ftp://me:secret@x"],
+            "'ftp://x' is no URL with one of http://, https://, socks5://, socks5h://\n",
+        ),
+        (["--proxy", "http://x:99999"], "argument --proxy: 'http://x:99999' is not valid: ports go from 1 to 65535"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_said_in_words_of_the_command_line(
+    arguments: list[str], remark: str, run: Run
+) -> None:
+    outcome = run("ws://127.0.0.1/", *arguments)
+    assert outcome.status == 2
+    assert remark in outcome.remarks
+    assert "secret" not in outcome.remarks
+
+
 # Talking
 
 

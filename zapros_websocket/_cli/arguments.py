@@ -17,6 +17,7 @@ from .version import versions
 COMMANDS: Final = ("bench", "serve", "demo")
 MAX_PORT: Final = 65535
 SCHEMES: Final = ("ws", "wss", "http", "https")
+PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 
 _DESCRIPTION: Final = """\
 Talk to a WebSocket server: what you type, or what comes from a pipe, is sent line by line; what comes back is shown.
@@ -106,15 +107,23 @@ def _add_target(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--subprotocol", action="append", default=[], metavar="NAME", help="offer a subprotocol; may be given again"
     )
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="Basic auth; without a colon it is a bearer token")
+    parser.add_argument(
+        "--auth", type=_credentials, metavar="USER:PASSWORD", help="Basic auth; without a colon it is a bearer token"
+    )
     parser.add_argument("--deflate", action="store_true", help="offer compression")
     parser.add_argument("--insecure", action="store_true", help="believe every certificate")
-    parser.add_argument("--proxy", metavar="URL", help="go through a proxy: http://, https://, socks5:// or socks5h://")
+    parser.add_argument(
+        "--proxy", type=_proxy, metavar="URL", help="go through a proxy: http://, https://, socks5:// or socks5h://"
+    )
     parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the handshake: 10")
 
 
 def _server(text: str) -> str:
     return _url(text, SCHEMES, f"; the commands are {', '.join(COMMANDS)}")
+
+
+def _proxy(text: str) -> str:
+    return _url(text, PROXY_SCHEMES)
 
 
 def _url(text: str, schemes: Sequence[str], more: str = "") -> str:
@@ -145,7 +154,16 @@ def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
         raise ArgumentTypeError(f"{text!r} has no colon: write 'NAME: VALUE'")
-    return name.strip(), value.strip()
+    name = name.strip()
+    if name.lower() in ("connection", "upgrade") or name.lower().startswith("sec-websocket-"):
+        raise ArgumentTypeError(f"{name!r} belongs to the opening handshake: use --subprotocol and --deflate")
+    return name, value.strip()
+
+
+def _credentials(text: str) -> str:
+    if not text:
+        raise ArgumentTypeError("it is empty: write USER:PASSWORD, or a token")
+    return text
 
 
 def _seconds(text: str) -> float:
