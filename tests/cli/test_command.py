@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,15 +17,16 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import trustme
 from wsproto.utilities import generate_accept_token
 
 from zapros_websocket import _without_wsproto
 from zapros_websocket._cli import command, opening
 from zapros_websocket._cli.command import main
 from zapros_websocket._cli.display import Display
-from zapros_websocket._cli.opening import authorization
+from zapros_websocket._cli.opening import TRUST, authorization
 
-from .conftest import Outcome, Run
+from .conftest import Outcome, Run, serving
 
 
 def test_without_a_command_the_module_prints_its_help(
@@ -278,8 +280,34 @@ def test_an_unknown_authority_is_status_3_unless_it_is_to_be_believed(run: Run, 
     outcome = run(secure_url, input=b"hello")
     assert outcome.status == 3
     assert "TLS" in outcome.remarks
+    assert outcome.remarks.endswith(f"{TRUST}\n")
     assert run(secure_url, "--insecure", "-q", input=b"hello") == Outcome(0, b"hello\n", "")
     assert run(f"{secure_url}status/403", "--insecure").status == 4
+
+
+def test_authorities_to_trust_can_come_from_a_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    with serving(context) as secure_url:
+        finished = subprocess.run(
+            [sys.executable, "-m", "zapros_websocket", "-q", secure_url],
+            input="hello",
+            env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "authority.pem")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "hello\n", "")
+
+
+def test_a_failure_of_tls_that_is_not_the_certificate_says_nothing_of_it(run: Run, url: str) -> None:
+    outcome = run(url.replace("ws://", "wss://"))
+    assert outcome.status == 3
+    assert outcome.remarks.startswith("no connection: TLS failed")
+    assert TRUST not in outcome.remarks
 
 
 # Signals and pipes

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT: Final = 5.0
 MAX_BODY_SHOWN: Final = 500
+TRUST: Final = "SSL_CERT_FILE=PATH in the environment names authorities to trust; --insecure believes every certificate"
 
 _CREDENTIALS: Final = re.compile(r"^([^:/?#]*://)?[^/?#]*@")
 
@@ -94,6 +95,8 @@ async def _connect_and_talk(
             return Status.REFUSED
         except zapros.ZaprosError as error:
             display.complain(f"no connection: {error}")
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                display.complain(TRUST)
             return Status.NO_CONNECTION
         except (TypeError, ValueError) as error:
             display.complain(f"{error}")
