@@ -120,6 +120,9 @@ def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, fault: 
             ["--proxy", "ftp://me:secret@x"],
             "'ftp://x' is no URL with one of http://, https://, socks5://, socks5h://\n",
         ),
+        (["--wait", "abc"], "argument --wait: 'abc' is no number of seconds"),
+        (["--timeout", "-1"], "argument --timeout: '-1' is no number of seconds"),
+        (["--ping", "0"], "argument --ping: without a pause pings would be all that there is"),
         (["--proxy", "http://x:99999"], "argument --proxy: 'http://x:99999' is not valid: ports go from 1 to 65535"),
     ],
 )
@@ -324,6 +327,20 @@ def test_a_signal_closes_politely(
         patch.setattr(Display, "show", show)
         outcome = run(url, "-q", "--wait", "inf", input=b"hello")
     assert outcome == Outcome(status, b"", "")
+
+
+def test_pings_go_out_as_often_as_they_are_asked_for(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remarks: list[str] = []
+
+    def say(display: Display, text: str) -> None:
+        remarks.append(text)
+        if len(remarks) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "say", say)
+        assert run(url, "--ping", "0.01", "--wait", "inf").status == 130
+    assert [remark.partition(" after ")[0] for remark in remarks[1:3]] == ["pong", "pong"]
 
 
 def test_a_signal_before_anything_runs_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from math import isnan
+from math import nan
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -49,7 +49,7 @@ def talk_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=versions())
     _add_target(parser)
     parser.add_argument("--json", action="store_true", help="show JSON in many lines")
-    parser.add_argument("--ping", type=_seconds, metavar="SECONDS", help="ping so often, and say how long it took")
+    parser.add_argument("--ping", type=_interval, metavar="SECONDS", help="ping so often, and say how long it took")
     parser.add_argument("--binary", action="store_true", help="send the whole input as one binary message")
     parser.add_argument("--file", type=Path, action="append", default=[], help="send a file as one binary message")
     parser.add_argument(
@@ -70,9 +70,9 @@ def bench_parser() -> ArgumentParser:
         description="Measure round trips, one after the other: of pings, or of messages to an echo server.",
     )
     _add_target(parser)
-    parser.add_argument("--count", type=_positive, default=1000, metavar="N", help="how many round trips: 1000")
+    parser.add_argument("--count", type=_count, default=1000, metavar="N", help="how many round trips: 1000")
     parser.add_argument(
-        "--echo", type=int, metavar="BYTES", help="send binary messages of this size to an echo server, not pings"
+        "--echo", type=_size, metavar="BYTES", help="send binary messages of this size to an echo server, not pings"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one line of JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the result")
@@ -167,24 +167,37 @@ def _credentials(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if isnan(seconds) or seconds < 0:
-        raise ValueError
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not seconds >= 0:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _interval(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise ArgumentTypeError("without a pause pings would be all that there is: see bench")
     return seconds
 
 
 def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= MAX_PORT:
+    if not text.isdecimal() or int(text) > MAX_PORT:
         raise ArgumentTypeError(f"{text!r} is no port: those go from 1 to {MAX_PORT}, and 0 is any that is free")
-    return port
+    return int(text)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+def _count(text: str) -> int:
+    return _whole(text, least=1)
+
+
+def _size(text: str) -> int:
+    return _whole(text, least=0)
+
+
+def _whole(text: str, *, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+    return int(text)
