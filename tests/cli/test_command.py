@@ -230,6 +230,13 @@ def test_a_connection_that_is_lost_is_status_6(run: Run) -> None:
     assert "the connection was lost or failed: 1006" in outcome.remarks
 
 
+def test_what_was_asked_for_in_vain_is_said(run: Run) -> None:
+    with rude_server(accept) as port:
+        outcome = run(f"ws://127.0.0.1:{port}/", "--subprotocol", "chat", "--deflate", "--wait", "inf")
+    connected = outcome.remarks.splitlines()[0]
+    assert connected == f"connected to ws://127.0.0.1:{port}/ (no subprotocol, not compressed)"
+
+
 def test_headers_and_credentials_are_sent(run: Run) -> None:
     with rude_server(lambda head: b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as port:
         outcome = run(f"ws://127.0.0.1:{port}/", "-H", "X-One: 1: 2", "--header", "X-Two:2", "--auth", "user:pass word")

@@ -105,8 +105,11 @@ async def _connect_and_talk(
             # There is no wsproto.
             display.complain(f"{error}")
             return Status.FAILED
-        agreed = [f"subprotocol {ws.subprotocol}"] if ws.subprotocol else []
-        agreed += ["compressed"] if ws.permessage_deflate else []
+        agreed: list[str] = []
+        if target.subprotocols:
+            agreed.append(f"subprotocol {ws.subprotocol}" if ws.subprotocol else "no subprotocol")
+        if target.deflate:
+            agreed.append("compressed" if ws.permessage_deflate else "not compressed")
         details = f" ({', '.join(agreed)})" if agreed else ""
         display.say(f"connected to {without_credentials(target.url)}{details}")
         return await talk(ws)
