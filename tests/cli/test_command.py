@@ -62,7 +62,14 @@ def test_the_version_names_what_is_beneath(
 def test_help_names_the_commands_and_the_statuses(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = run("--help")
     assert outcome.status == 0
-    for words in ("bench URL", "serve", "demo", "exit status:", "  6  the connection was lost"):
+    for words in (
+        "bench URL",
+        "serve",
+        "demo",
+        "exit status:",
+        "before all was measured",
+        "  6  the connection was lost",
+    ):
         assert words in outcome.output.decode()
 
 

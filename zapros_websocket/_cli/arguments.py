@@ -35,7 +35,7 @@ exit status:
   2  the arguments or the input cannot be used
   3  no connection: no such name, refused, TLS failed, no answer in time
   4  the server refused the handshake
-  5  the server closed with another code than 1000
+  5  the server closed with another code than 1000, or, with any, before all was measured
   6  the connection was lost, or failed
   130 after Ctrl-C, 143 after SIGTERM
 """
