@@ -29,14 +29,15 @@ from zapros_websocket._cli.opening import TRUST, authorization
 from .conftest import Outcome, Run, serving
 
 
-def test_without_a_command_the_module_prints_its_help(
+def test_without_an_argument_the_help_is_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["zapros_websocket"])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("zapros_websocket", run_name="__main__", alter_sys=True)
-    assert end.value.code == 0
-    assert "demo" in capsys.readouterr().out
+    assert end.value.code == 2
+    output, errors = capsys.readouterr()
+    assert (output, "demo" in errors) == ("", True)
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(given: Sequence[str]) -> int:
     match given:
         case []:
-            talk_parser().print_help()
-            return Status.DONE
+            talk_parser().print_help(sys.stderr)
+            return Status.USAGE
         case ["bench", *rest]:
             return _bench(bench_parser().parse_args(rest))
         case ["serve", *rest]:
