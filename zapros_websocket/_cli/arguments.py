@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from zapros import URL
-
-from .opening import without_credentials
+from .addresses import MAX_PORT, checked
 from .version import versions
 
 COMMANDS: Final = ("bench", "serve", "demo")
-MAX_PORT: Final = 65535
 SCHEMES: Final = ("ws", "wss", "http", "https")
 PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 
@@ -119,35 +114,11 @@ def _add_target(parser: ArgumentParser) -> None:
 
 
 def _server(text: str) -> str:
-    return _url(text, SCHEMES, f"; the commands are {', '.join(COMMANDS)}")
+    return checked(text, SCHEMES, hint=f"; the commands are {', '.join(COMMANDS)}")
 
 
 def _proxy(text: str) -> str:
-    return _url(text, PROXY_SCHEMES)
-
-
-def _url(text: str, schemes: Sequence[str], more: str = "") -> str:
-    shown = without_credentials(text)
-    if text.partition(":")[0].lower() not in schemes:
-        beginnings = ", ".join(f"{scheme}://" for scheme in schemes)
-        raise ArgumentTypeError(f"{shown!r} is no URL with one of {beginnings}{more}")
-    try:
-        URL(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{shown!r} is not valid: {_fault(text)}") from None
-    return text
-
-
-def _fault(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "its host is malformed"
-    try:
-        _ = parts.port
-    except ValueError:
-        return f"ports go from 1 to {MAX_PORT}"
-    return "its host is malformed" if parts.hostname else "it has no host"
+    return checked(text, PROXY_SCHEMES)
 
 
 def _header(text: str) -> tuple[str, str]:

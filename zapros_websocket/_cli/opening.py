@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import ssl
 from base64 import b64encode
@@ -17,6 +16,7 @@ from anyio import CancelScope, create_task_group, open_signal_receiver
 from .. import aconnect_ws
 from .._errors import HandshakeError, HandshakeTimeoutError
 from .._streams.sockets import SocketTransport
+from .addresses import without_credentials
 from .status import SIGNALLED, Status
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT: Final = 5.0
 MAX_BODY_SHOWN: Final = 500
 TRUST: Final = "SSL_CERT_FILE=PATH in the environment names authorities to trust; --insecure believes every certificate"
-
-_CREDENTIALS: Final = re.compile(r"^([^:/?#]*://)?[^/?#]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +111,6 @@ async def _connect_and_talk(
         details = f" ({', '.join(agreed)})" if agreed else ""
         display.say(f"connected to {without_credentials(target.url)}{details}")
         return await talk(ws)
-
-
-def without_credentials(url: str) -> str:
-    """The URL as it may be shown."""
-    return _CREDENTIALS.sub(r"\1", url)
 
 
 def _connecting(target: Target, client: zapros.AsyncClient | None) -> aconnect_ws:
