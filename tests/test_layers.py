@@ -24,6 +24,8 @@ LAYERS: dict[str, set[str]] = {
     "_cli.display": {"anyio", "rich"},
     "_cli.lines": {"anyio", "prompt_toolkit"},
     "_cli.rendering": set(),
+    "_cli.addresses": {"zapros"},
+    "_cli.streams": set(),
     "_cli.status": set(),
     "_cli.__init__": set(),
     "testing.fixtures": {"pytest"},

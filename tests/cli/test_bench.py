@@ -45,6 +45,15 @@ def test_it_prints_a_table(arguments: list[str], run: Run, url: str) -> None:
     assert outcome.remarks == f"connected to {url}\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "number", "least"), [("--count", "0", 1), ("--count", "many", 1), ("--echo", "-1", 0)]
+)
+def test_what_cannot_be_counted_cannot_be_measured(option: str, number: str, least: int, run: Run) -> None:
+    outcome = run("bench", "ws://127.0.0.1/", option, number)
+    assert (outcome.status, outcome.output) == (2, b"")
+    assert f"argument {option}: '{number}' is no whole number from {least} on" in outcome.remarks
+
+
 def test_it_prints_json(run: Run, url: str) -> None:
     outcome = run("bench", url, "--count", "5", "--json", "-q")
     facts = json.loads(outcome.output)

@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,25 +17,27 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import trustme
 from wsproto.utilities import generate_accept_token
 
 from zapros_websocket import _without_wsproto
 from zapros_websocket._cli import command, opening
 from zapros_websocket._cli.command import main
 from zapros_websocket._cli.display import Display
-from zapros_websocket._cli.opening import authorization
+from zapros_websocket._cli.opening import TRUST, authorization
 
-from .conftest import Outcome, Run
+from .conftest import Outcome, Run, serving
 
 
-def test_without_a_command_the_module_prints_its_help(
+def test_without_an_argument_the_help_is_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["zapros_websocket"])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("zapros_websocket", run_name="__main__", alter_sys=True)
-    assert end.value.code == 0
-    assert "demo" in capsys.readouterr().out
+    assert end.value.code == 2
+    output, errors = capsys.readouterr()
+    assert (output, "demo" in errors) == ("", True)
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -60,7 +63,14 @@ def test_the_version_names_what_is_beneath(
 def test_help_names_the_commands_and_the_statuses(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = run("--help")
     assert outcome.status == 0
-    for words in ("bench URL", "serve", "demo", "exit status:", "  6  the connection was lost"):
+    for words in (
+        "bench URL",
+        "serve",
+        "demo",
+        "exit status:",
+        "before all was measured",
+        "  6  the connection was lost",
+    ):
         assert words in outcome.output.decode()
 
 
@@ -86,6 +96,51 @@ def test_what_cannot_be_used_ends_with_status_2(arguments: list[str], run: Run) 
     assert outcome.status == 2
     assert outcome.output == b""
     assert outcome.remarks
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("notaurl", "'notaurl' is no URL with one of ws://, wss://, http://, https://;"),
+        ("servee", "; the commands are bench, serve, demo"),
+        ("user:secret@host", "'host' is no URL"),
+        ("ws:///", "'ws:///' is not valid: it has no host"),
+        ("ws://[::1/", "'ws://[::1/' is not valid: its host is malformed"),
+        ("ws://two words/", "'ws://two words/' is not valid: its host is malformed"),
+        ("ws://user:secret@host:99999/?a@b", "'ws://host:99999/?a@b' is not valid: ports go from 1 to 65535"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_said_without_the_password(url: str, fault: str, run: Run) -> None:
+    for outcome in (run(url), run("bench", url)):
+        assert outcome.status == 2
+        assert "error: argument URL: " in outcome.remarks
+        assert fault in outcome.remarks
+        assert "secret" not in outcome.remarks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remark"),
+    [
+        (["-H", "Upgrade: x"], "argument -H/--header: 'Upgrade' belongs to the opening handshake: use --subprotocol"),
+        (["-H", "Sec-WebSocket-Protocol: x"], "use --subprotocol and --deflate"),
+        (["--auth", ""], "argument --auth: it is empty: write USER:PASSWORD, or a token"),
+        (
+            ["--proxy", "ftp://me:secret@x"],
+            "'ftp://x' is no URL with one of http://, https://, socks5://, socks5h://\n",
+        ),
+        (["--wait", "abc"], "argument --wait: 'abc' is no number of seconds"),
+        (["--timeout", "-1"], "argument --timeout: '-1' is no number of seconds"),
+        (["--ping", "0"], "argument --ping: without a pause pings would be all that there is"),
+        (["--proxy", "http://x:99999"], "argument --proxy: 'http://x:99999' is not valid: ports go from 1 to 65535"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_said_in_words_of_the_command_line(
+    arguments: list[str], remark: str, run: Run
+) -> None:
+    outcome = run("ws://127.0.0.1/", *arguments)
+    assert outcome.status == 2
+    assert remark in outcome.remarks
+    assert "secret" not in outcome.remarks
 
 
 # Talking
@@ -183,6 +238,13 @@ def test_a_connection_that_is_lost_is_status_6(run: Run) -> None:
     assert "the connection was lost or failed: 1006" in outcome.remarks
 
 
+def test_what_was_asked_for_in_vain_is_said(run: Run) -> None:
+    with rude_server(accept) as port:
+        outcome = run(f"ws://127.0.0.1:{port}/", "--subprotocol", "chat", "--deflate", "--wait", "inf")
+    connected = outcome.remarks.splitlines()[0]
+    assert connected == f"connected to ws://127.0.0.1:{port}/ (no subprotocol, not compressed)"
+
+
 def test_headers_and_credentials_are_sent(run: Run) -> None:
     with rude_server(lambda head: b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n") as port:
         outcome = run(f"ws://127.0.0.1:{port}/", "-H", "X-One: 1: 2", "--header", "X-Two:2", "--auth", "user:pass word")
@@ -236,8 +298,34 @@ def test_an_unknown_authority_is_status_3_unless_it_is_to_be_believed(run: Run, 
     outcome = run(secure_url, input=b"hello")
     assert outcome.status == 3
     assert "TLS" in outcome.remarks
+    assert outcome.remarks.endswith(f"{TRUST}\n")
     assert run(secure_url, "--insecure", "-q", input=b"hello") == Outcome(0, b"hello\n", "")
     assert run(f"{secure_url}status/403", "--insecure").status == 4
+
+
+def test_authorities_to_trust_can_come_from_a_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    with serving(context) as secure_url:
+        finished = subprocess.run(
+            [sys.executable, "-m", "zapros_websocket", "-q", secure_url],
+            input="hello",
+            env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "authority.pem")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "hello\n", "")
+
+
+def test_a_failure_of_tls_that_is_not_the_certificate_says_nothing_of_it(run: Run, url: str) -> None:
+    outcome = run(url.replace("ws://", "wss://"))
+    assert outcome.status == 3
+    assert outcome.remarks.startswith("no connection: TLS failed")
+    assert TRUST not in outcome.remarks
 
 
 # Signals and pipes
@@ -256,6 +344,20 @@ def test_a_signal_closes_politely(
     assert outcome == Outcome(status, b"", "")
 
 
+def test_pings_go_out_as_often_as_they_are_asked_for(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remarks: list[str] = []
+
+    def say(display: Display, text: str) -> None:
+        remarks.append(text)
+        if len(remarks) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "say", say)
+        assert run(url, "--ping", "0.01", "--wait", "inf").status == 130
+    assert [remark.partition(" after ")[0] for remark in remarks[1:3]] == ["pong", "pong"]
+
+
 def test_a_signal_before_anything_runs_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
@@ -272,6 +374,48 @@ def test_a_reader_that_is_gone_ends_it(url: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(sys, "stdout", stdout)
         assert main([f"{url}count/1000", "-q", "--wait", "inf"]) == 0
         monkeypatch.undo()
+
+
+def test_a_closed_input_is_an_empty_one(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", None)
+        assert main([f"{url}count/2", "-q", "--wait", "inf"]) == 0
+        assert sys.stdin is None
+    assert capfd.readouterr().out == "1\n2\n"
+
+
+def test_no_remark_goes_to_the_messages_when_standard_error_is_closed(url: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, (tmp_path / "output").open("w", encoding="utf-8") as stdout:
+        patch.setattr(sys, "stdin", None)
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", None)
+        assert main([f"{url}count/2", "--wait", "inf"]) == 0
+        assert main(["bench", f"{url}status/403"]) == 4
+        assert sys.stderr is None
+    assert (tmp_path / "output").read_text() == "1\n2\n"
+
+
+def test_a_closed_output_is_status_1(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert main(["demo"]) == 1
+    assert capfd.readouterr().err == "standard output is closed: what is not wanted can go to /dev/null\n"
+
+
+def test_a_shell_can_close_the_streams(url: str) -> None:
+    script = """
+"$0" -m zapros_websocket -q "$1" <&-
+echo "$?"
+"$0" -m zapros_websocket --wait inf "$1count/2" <&- 2>&-
+echo "$?"
+echo hello | "$0" -m zapros_websocket "$1" >&-
+echo "$?"
+"""
+    finished = subprocess.run(
+        ["bash", "-c", script, sys.executable, url], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert finished.stderr == "standard output is closed: what is not wanted can go to /dev/null\n"
+    assert finished.stdout.split() == ["0", "1", "2", "0", "1"]
 
 
 def test_it_works_in_a_pipeline_of_a_shell(url: str) -> None:

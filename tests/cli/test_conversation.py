@@ -280,6 +280,15 @@ async def test_a_command_closes(talk: Talk, line: str, code: int, reason: str) -
     assert [(event.code, event.reason or "") for event in closes] == [(code, reason)]
 
 
+async def test_a_command_that_is_not_complete_is_said_in_words_of_the_command_line(talk: Talk) -> None:
+    assert await talk.run("/file", "/file ", "/close abc", "/close -1", None, commands=True) == Status.DONE
+    assert talk.display.remarks == [
+        *["/file: the path is missing, /help shows how it is written"] * 2,
+        "/close: 'abc' is no code, /help shows how it is written",
+        "/close: '-1' is no code, /help shows how it is written",
+    ]
+
+
 async def test_a_close_that_may_not_be_sent_is_said(talk: Talk) -> None:
     assert await talk.run("/close 1006", "/close soon", "next", None, commands=True) == Status.DONE
     assert sent(talk) == ["next"]

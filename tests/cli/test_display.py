@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zapros_websocket import TextMessage
+from zapros_websocket import BinaryMessage, TextMessage
 from zapros_websocket._cli.display import Display
 
 pytestmark = pytest.mark.anyio
@@ -30,3 +30,18 @@ async def test_a_terminal_without_a_character_gets_its_escape(monkeypatch: pytes
         patch.setattr(sys, "stdout", terminal)
         await Display(pretty=False, quiet=False, coloured=False).show(TextMessage("Gr\xfcn"))
     assert terminal.shown.getvalue() == b"< Gr\\xfcn\n"
+
+
+async def test_only_json_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich", reason="colours need rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = AsciiTerminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        display = Display(pretty=True, quiet=False, coloured=True)
+        for message in (TextMessage('[red] is not 12, "true"'), BinaryMessage(b"12"), TextMessage("12")):
+            await display.show(message)
+    plain, binary, json = terminal.shown.getvalue().splitlines()
+    assert (plain, binary) == (b'< [red] is not 12, "true"', b"< binary, 2 bytes: 31 32")
+    assert json.startswith(b"< \x1b[")

@@ -82,7 +82,6 @@ class Terminal:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     return Terminal(monkeypatch)
 
@@ -111,6 +110,13 @@ def test_ctrl_c_closes_while_a_line_is_edited(terminal: Terminal, url: str) -> N
     pytest.importorskip("prompt_toolkit", reason="the editor of lines needs prompt_toolkit")
     status, _ = terminal.run(url, script=((b">", b"half a line"), (b"half a line", CTRL_C)))
     assert status == 130
+
+
+def test_the_terminal_is_asked_nothing_that_it_could_answer_to_the_shell(terminal: Terminal, url: str) -> None:
+    pytest.importorskip("prompt_toolkit", reason="the editor of lines needs prompt_toolkit")
+    _, seen = terminal.run(url, script=((b">", b"half a line"), (b"half a line", CTRL_C)))
+    where_is_the_cursor = "\x1b[6n"
+    assert where_is_the_cursor not in seen
 
 
 def test_without_the_libraries_the_terminal_edits(

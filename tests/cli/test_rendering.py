@@ -27,34 +27,35 @@ def test_what_a_terminal_could_obey_is_escaped(text: str, shown: str) -> None:
 
 def test_a_message_cannot_look_like_a_line_of_the_program() -> None:
     message = TextMessage("first\r\nclosed by the server: 1000\n> rm")
-    assert for_a_terminal(message, pretty=False) == "< first\n  closed by the server: 1000\n  > rm"
+    assert for_a_terminal(message) == "< first\n  closed by the server: 1000\n  > rm"
 
 
 def test_json_is_shown_in_many_lines_and_escaped_all_the_same() -> None:
-    message = TextMessage('{"a":["\\u001b[2J","\N{RIGHT-TO-LEFT OVERRIDE}"]}')
-    assert for_a_terminal(message, pretty=True) == ('< {\n    "a": [\n      "\\u001b[2J",\n      "\\u202e"\n    ]\n  }')
-    assert for_a_terminal(message, pretty=False).startswith('< {"a"')
+    message = indented(TextMessage('{"a":["\\u001b[2J","\N{RIGHT-TO-LEFT OVERRIDE}"]}'))
+    assert message is not None
+    assert for_a_terminal(message) == ('< {\n    "a": [\n      "\\u001b[2J",\n      "\\u202e"\n    ]\n  }')
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[" * 100_000])
-def test_what_is_no_json_is_shown_as_it_is(text: str) -> None:
-    assert indented(text) == text
+@pytest.mark.parametrize(
+    "message", [TextMessage(""), TextMessage("no json"), TextMessage("[" * 100_000), BinaryMessage(b"[1]")]
+)
+def test_what_is_no_json_has_no_lines_of_json(message: TextMessage | BinaryMessage) -> None:
+    assert indented(message) is None
 
 
 def test_what_a_terminal_gets_is_bounded() -> None:
-    shown = for_a_terminal(TextMessage("x" * (MAX_SHOWN + 1234)), pretty=False)
+    shown = for_a_terminal(TextMessage("x" * (MAX_SHOWN + 1234)))
     assert shown.endswith("xxx\n  ... 1,234 more characters")
     assert len(shown) < MAX_SHOWN + 100
 
 
 def test_binary_is_shown_as_its_first_bytes() -> None:
-    assert for_a_terminal(BinaryMessage(b"\x00\xff"), pretty=True) == "< binary, 2 bytes: 00 ff"
-    shown = for_a_terminal(BinaryMessage(b"\x01" * 1000), pretty=False)
+    assert for_a_terminal(BinaryMessage(b"\x00\xff")) == "< binary, 2 bytes: 00 ff"
+    shown = for_a_terminal(BinaryMessage(b"\x01" * 1000))
     assert shown == f"< binary, 1,000 bytes: {' '.join(['01'] * 32)} ... 968 more"
 
 
 def test_a_pipe_gets_what_was_sent() -> None:
-    assert for_a_pipe(TextMessage("ä\x1b"), pretty=False) == "ä\x1b\n".encode()
-    assert for_a_pipe(BinaryMessage(b"\x00\n"), pretty=True) == b"\x00\n"
-    assert for_a_pipe(TextMessage("[1]"), pretty=True) == b"[\n  1\n]\n"
-    assert for_a_pipe(TextMessage('"\\ud800"'), pretty=True) == b'"\\ud800"\n'
+    assert for_a_pipe(TextMessage("ä\x1b")) == "ä\x1b\n".encode()
+    assert for_a_pipe(BinaryMessage(b"\x00\n")) == b"\x00\n"
+    assert for_a_pipe(TextMessage('"\ud800"')) == b'"\\ud800"\n'

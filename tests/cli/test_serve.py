@@ -33,6 +33,13 @@ def test_it_serves_until_a_signal_comes(number: signal.Signals) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_what_is_no_port_cannot_be_used(port: str, run: Run) -> None:
+    outcome = run("serve", "--port", port)
+    assert (outcome.status, outcome.output) == (2, b"")
+    assert f"argument --port: '{port}' is no port" in outcome.remarks
+
+
 def test_it_listens_where_it_is_told_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

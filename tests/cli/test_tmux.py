@@ -123,6 +123,22 @@ def test_the_history_outlives_the_command(screen: Screen, url: str) -> None:
     screen.shows("status=130")
 
 
+def test_ctrl_z_leaves_it_to_the_shell_to_go_on(screen: Screen, url: str) -> None:
+    pytest.importorskip("prompt_toolkit", reason="the editor of lines needs prompt_toolkit")
+    screen.command(url, "-q")
+    screen.shows("\n>\n")
+    screen.type("half a line", "C-z")
+    screen.shows("Stopped", f"\n{PROMPT}\n")
+    screen.type("clear; fg; echo ended=$?", "Enter")
+    screen.shows("\n> half a line\n")
+    screen.type(" more", "Enter")
+    screen.shows("< half a line more")
+    screen.type("C-d")
+    screen.shows("ended=0")
+    screen.type("echo as $((1 + 1)) be", "Enter")
+    screen.shows("echo as $((1 + 1)) be\n", "\nas 2 be\n")
+
+
 def test_a_server_that_closes_ends_the_prompt(screen: Screen, url: str) -> None:
     screen.command(f"{url}close/1013/%1B%5B2Jbusy")
     text = screen.shows("status=5")

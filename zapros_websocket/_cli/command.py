@@ -21,6 +21,7 @@ from .lines import EditedLines, Lines, RawLines, history_file
 from .opening import Target, over_a_connection
 from .serve import serve
 from .status import SIGNALLED, Status
+from .streams import input_and_remarks
 
 if TYPE_CHECKING:
     from .._connection import AsyncWebSocket
@@ -31,22 +32,30 @@ INTERRUPTED = SIGNALLED + 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default that of the process, and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        match given:
-            case []:
-                talk_parser().print_help()
-                return Status.DONE
-            case ["bench", *rest]:
-                return _bench(bench_parser().parse_args(rest))
-            case ["serve", *rest]:
-                return anyio.run(serve, serve_parser().parse_args(rest).port, backend="trio")
-            case ["demo", *rest]:
-                demo_parser().parse_args(rest)
-                return _demo()
-            case _:
-                return _talk(talk_parser().parse_args(given))
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    with input_and_remarks():
+        if sys.stdout is None:
+            print("standard output is closed: what is not wanted can go to /dev/null", file=sys.stderr)
+            return Status.FAILED
+        try:
+            return _command(given)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+
+def _command(given: Sequence[str]) -> int:
+    match given:
+        case []:
+            talk_parser().print_help(sys.stderr)
+            return Status.USAGE
+        case ["bench", *rest]:
+            return _bench(bench_parser().parse_args(rest))
+        case ["serve", *rest]:
+            return anyio.run(serve, serve_parser().parse_args(rest).port, backend="trio")
+        case ["demo", *rest]:
+            demo_parser().parse_args(rest)
+            return _demo()
+        case _:
+            return _talk(talk_parser().parse_args(given))
 
 
 def _demo() -> Status:

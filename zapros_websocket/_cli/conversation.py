@@ -87,11 +87,15 @@ class Conversation:
         try:
             match command:
                 case "/file":
+                    if not rest:
+                        raise ValueError("the path is missing, /help shows how it is written")
                     await self._ws.send(await (await Path(rest).expanduser()).read_bytes())
                 case "/ping":
                     self._say_round_trip(await self._ws.ping())
                 case "/close":
                     code, _, reason = rest.partition(" ")
+                    if code and not code.isdecimal():
+                        raise ValueError(f"{code!r} is no code, /help shows how it is written")
                     self._closes = True
                     await self._ws.send(CloseMessage(int(code) if code else CloseCode.NORMAL, reason))
                     await self._over.wait()

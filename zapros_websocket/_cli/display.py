@@ -15,7 +15,7 @@ from collections.abc import Callable
 from anyio import to_thread
 
 from .._protocol.messages import BinaryMessage, TextMessage
-from .rendering import for_a_pipe, for_a_terminal, printable
+from .rendering import for_a_pipe, for_a_terminal, indented, printable
 
 
 class Display:
@@ -34,15 +34,17 @@ class Display:
             BrokenPipeError: nobody reads it.
             OSError: it cannot be written.
         """
+        json = indented(message) if self._pretty else None
+        message = json or message
         if self._is_terminal:
             encoding = sys.stdout.encoding
-            text = for_a_terminal(message, pretty=self._pretty).encode(encoding, "backslashreplace").decode(encoding)
-            if self._coloured is None:
+            text = for_a_terminal(message).encode(encoding, "backslashreplace").decode(encoding)
+            if self._coloured is None or json is None:
                 print(text, flush=True)
             else:
                 self._coloured(text)
         else:
-            await to_thread.run_sync(_write, for_a_pipe(message, pretty=self._pretty), abandon_on_cancel=True)
+            await to_thread.run_sync(_write, for_a_pipe(message), abandon_on_cancel=True)
 
     def say(self, text: str) -> None:
         """A remark about the conversation; none with ``--quiet``."""

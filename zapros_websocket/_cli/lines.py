@@ -74,10 +74,16 @@ class EditedLines:
 
     def __init__(self, commands: Sequence[str], history: Path) -> None:
         from prompt_toolkit import PromptSession
+        from prompt_toolkit.application import get_app_session
         from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
         from prompt_toolkit.completion import WordCompleter
         from prompt_toolkit.history import FileHistory, InMemoryHistory
+        from prompt_toolkit.output.vt100 import Vt100_Output
 
+        output = get_app_session().output
+        if isinstance(output, Vt100_Output):
+            # Where the cursor is, a terminal can answer after the end, and then to the shell.
+            output.enable_cpr = False
         kept = FileHistory(str(history)) if _make_private(history) else InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
             "> ",
@@ -85,6 +91,7 @@ class EditedLines:
             auto_suggest=AutoSuggestFromHistory(),
             completer=WordCompleter(list(commands), sentence=True),
             complete_while_typing=False,
+            enable_suspend=True,
         )
 
     @contextmanager

@@ -16,6 +16,7 @@ from anyio import CancelScope, create_task_group, open_signal_receiver
 from .. import aconnect_ws
 from .._errors import HandshakeError, HandshakeTimeoutError
 from .._streams.sockets import SocketTransport
+from .addresses import without_credentials
 from .status import SIGNALLED, Status
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT: Final = 5.0
 MAX_BODY_SHOWN: Final = 500
+TRUST: Final = "SSL_CERT_FILE=PATH in the environment names authorities to trust; --insecure believes every certificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ async def _connect_and_talk(
             return Status.REFUSED
         except zapros.ZaprosError as error:
             display.complain(f"no connection: {error}")
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                display.complain(TRUST)
             return Status.NO_CONNECTION
         except (TypeError, ValueError) as error:
             display.complain(f"{error}")
@@ -99,17 +103,14 @@ async def _connect_and_talk(
             # There is no wsproto.
             display.complain(f"{error}")
             return Status.FAILED
-        agreed = [f"subprotocol {ws.subprotocol}"] if ws.subprotocol else []
-        agreed += ["compressed"] if ws.permessage_deflate else []
+        agreed: list[str] = []
+        if target.subprotocols:
+            agreed.append(f"subprotocol {ws.subprotocol}" if ws.subprotocol else "no subprotocol")
+        if target.deflate:
+            agreed.append("compressed" if ws.permessage_deflate else "not compressed")
         details = f" ({', '.join(agreed)})" if agreed else ""
-        display.say(f"connected to {_without_credentials(target.url)}{details}")
+        display.say(f"connected to {without_credentials(target.url)}{details}")
         return await talk(ws)
-
-
-def _without_credentials(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _connecting(target: Target, client: zapros.AsyncClient | None) -> aconnect_ws:

@@ -32,29 +32,30 @@ def printable(text: str) -> str:
     )
 
 
-def for_a_terminal(message: TextMessage | BinaryMessage, *, pretty: bool) -> str:
+def for_a_terminal(message: TextMessage | BinaryMessage) -> str:
     """The message behind a mark, its further lines indented."""
     data = message.data
     if isinstance(data, bytes):
         more = f" ... {len(data) - MAX_DUMPED:,} more" if len(data) > MAX_DUMPED else ""
         return f"{MARK}binary, {len(data):,} bytes: {data[:MAX_DUMPED].hex(' ')}{more}"
-    text = indented(data) if pretty else data
-    more = f"\n... {len(text) - MAX_SHOWN:,} more characters" if len(text) > MAX_SHOWN else ""
-    lines = f"{text[:MAX_SHOWN]}{more}".split("\n")
+    more = f"\n... {len(data) - MAX_SHOWN:,} more characters" if len(data) > MAX_SHOWN else ""
+    lines = f"{data[:MAX_SHOWN]}{more}".split("\n")
     return MARK + f"\n{' ' * len(MARK)}".join(printable(line.removesuffix("\r")) for line in lines)
 
 
-def for_a_pipe(message: TextMessage | BinaryMessage, *, pretty: bool) -> bytes:
+def for_a_pipe(message: TextMessage | BinaryMessage) -> bytes:
     """A text and a line break; the bytes of a binary message and nothing else."""
     if isinstance(message, BinaryMessage):
         return message.data
     # JSON can stand for what UTF-8 has no place for: half of a pair of surrogates.
-    return (indented(message.data) if pretty else message.data).encode(errors="backslashreplace") + b"\n"
+    return message.data.encode(errors="backslashreplace") + b"\n"
 
 
-def indented(text: str) -> str:
-    """JSON in many lines; anything else as it is."""
+def indented(message: TextMessage | BinaryMessage) -> TextMessage | None:
+    """JSON in many lines; None for anything else."""
+    if isinstance(message, BinaryMessage):
+        return None
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return TextMessage(json.dumps(json.loads(message.data), indent=2, ensure_ascii=False))
     except (ValueError, RecursionError):
-        return text
+        return None

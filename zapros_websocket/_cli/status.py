@@ -27,7 +27,7 @@ class Status(IntEnum):
     REFUSED = 4
     """The server answered the handshake with something else than a valid 101."""
     CLOSED = 5
-    """The peer closed with another code than 1000."""
+    """The peer closed with another code than 1000, or, with any, before all was measured."""
     LOST = 6
     """The connection was lost without a close frame, or failed."""
 
