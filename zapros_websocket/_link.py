@@ -85,6 +85,8 @@ class Link:
         self.closed = Signal(new_waiter)
         self.is_closed_here = False
         self.owes_close_message = True
+        # Whether an error has said how the connection ended.
+        self.is_told = False
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
         self.heard_at = self._clock()
         self._options = options
@@ -435,6 +437,7 @@ class Link:
         session = self.session
         end = session.received or session.failure or session.sent
         assert end is not None
+        self.is_told = True
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error

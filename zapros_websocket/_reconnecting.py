@@ -44,9 +44,10 @@ class reconnecting:
 
     - When the connection is lost and ConnectionClosed leaves the block, alone or in a group with nothing else, the
       loop goes on with the next attempt if the policy retries the code. Otherwise it is raised as it is.
-    - When the block ends because the peer closed, that is when iteration ended or ``recv`` gave the CloseMessage, the
-      loop goes on as well if the policy retries the code, such as 1001 and 1012. After any other, such as 1000, the
-      loop is over; ``ws.close_code`` says which it was.
+    - When the block ends after it has seen the end of its connection, that is when iteration ended, ``recv`` gave the
+      CloseMessage, or a call raised the ConnectionClosed that the block caught, the loop goes on as well if the policy
+      retries the code, such as 1001, 1006 and 1012. After any other, such as 1000, the loop is over; ``ws.close_code``
+      says which it was.
     - When the block ends otherwise, the loop is over.
     - Any other exception of the block comes out as it is. So does the last error of a handshake or of a connection when
       the attempts or the time are used up; a last close that would have been retried is raised as ConnectionClosed.
@@ -163,7 +164,7 @@ class Attempt:
 def loss_of(ws: AsyncWebSocket | WebSocket, raised: BaseException | None) -> ConnectionClosed | None:
     """The loss of this connection for which a block has ended, or None; to be asked before the connection is closed."""
     if raised is None:
-        return ws._seen_close()  # pyright: ignore[reportPrivateUsage]
+        return ws._seen_end()  # pyright: ignore[reportPrivateUsage]
     lost = lost_connections(raised)
     if all(ws._is_lost_by(error) for error in lost):  # pyright: ignore[reportPrivateUsage]
         return lost[0] if lost else None

@@ -232,6 +232,8 @@ class WebSocket(BaseWebSocket):
         self._outbox = parts.outbox
         self._forks = process.forks
         self._end = Lock()
+        # Whether an error has said how the connection ended: one that was raised here, and not on the event loop.
+        self._is_told = False
 
     @property
     def subprotocol(self) -> str | None:
@@ -304,12 +306,16 @@ class WebSocket(BaseWebSocket):
         if compress is not None:
             check_compress(compress)
         prepared = outgoing(message)
-        if isinstance(prepared, tuple):
-            self._outbox.send(*prepared, compress)
-        elif isinstance(prepared, Chunks):
-            send_chunks(self._outbox, self._parts.link.session, prepared, compress)
-        else:
-            self._outbox.send_close(prepared)
+        try:
+            if isinstance(prepared, tuple):
+                self._outbox.send(*prepared, compress)
+            elif isinstance(prepared, Chunks):
+                send_chunks(self._outbox, self._parts.link.session, prepared, compress)
+            else:
+                self._outbox.send_close(prepared)
+        except ConnectionClosed:
+            self._is_told = True
+            raise
 
     def recv(self, timeout: float | None = None) -> Message:
         """Wait for the next message of any kind, in the order of the wire; for ``timeout`` seconds, or for ever.
@@ -331,8 +337,12 @@ class WebSocket(BaseWebSocket):
         message = self._inbox.take(timeout)
         if message is not None:
             return message
-        with self._end:
-            return self._parts.link.last_message()
+        try:
+            with self._end:
+                return self._parts.link.last_message()
+        except ConnectionClosed:
+            self._is_told = True
+            raise
 
     def recv_chunks(self, timeout: float | None = None) -> IncomingMessage:
         """Receive the next text or binary message chunk by chunk, in a ``with`` block that holds the iterator over it.
@@ -395,7 +405,11 @@ class WebSocket(BaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         refuse_fork(self._forks)
-        return self._host.call(self._parts.connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        try:
+            return self._host.call(self._parts.connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        except ConnectionClosed:
+            self._is_told = True
+            raise
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection (RFC 6455, section 7.1.2) and wait until its transport is closed.
@@ -442,12 +456,13 @@ class WebSocket(BaseWebSocket):
         self._raise_closed()
 
     def _raise_closed(self) -> NoReturn:
+        self._is_told = True
         raise self._parts.link.closed_error()
 
     # What reconnecting asks
 
-    def _seen_close(self) -> ConnectionClosed | None:
-        return self._connection._seen_close()  # pyright: ignore[reportPrivateUsage]
+    def _seen_end(self) -> ConnectionClosed | None:
+        return self._connection._end_that_is_seen(is_told=self._is_told)  # pyright: ignore[reportPrivateUsage]
 
     def _is_lost_by(self, error: ConnectionClosed) -> bool:
         return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -199,6 +200,54 @@ async def test_a_close_that_the_block_has_not_seen_does_not_repeat_it() -> None:
             await server.peer.send(WsprotoText("done"), CloseConnection(1012))
             await anyio.wait_all_tasks_blocked()
             assert await ws.recv() == TextMessage("done")
+    assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize("call", ["recv", "recv_text", "send", "ping", "iteration"])
+@pytest.mark.parametrize("code", [1006, 1012])
+async def test_a_loss_that_the_block_has_caught_goes_on(code: int, call: str) -> None:
+    server = ScriptedServer()
+    previous: list[object] = []
+    async for attempt in to(server):
+        async with attempt as ws:
+            previous.append(getattr(attempt.previous, "code", None))
+            if attempt.number == 1:
+                if code == 1006:
+                    server.peer.reset()
+                else:
+                    await server.peer.send(CloseConnection(code))
+                await anyio.wait_all_tasks_blocked()
+                with contextlib.suppress(ConnectionClosed):
+                    if call == "iteration":
+                        async for _ in ws:
+                            raise AssertionError("nothing was sent")
+                    elif call == "send":
+                        await ws.send("too late")
+                    else:
+                        await getattr(ws, call)()
+    assert previous == [None, code]
+
+
+@pytest.mark.parametrize("code", [1006, 1012])
+async def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(code: int) -> None:
+    server = ScriptedServer()
+    async for attempt in to(server):
+        async with attempt:
+            if code == 1006:
+                server.peer.reset()
+            else:
+                await server.peer.send(CloseConnection(code))
+            await anyio.wait_all_tasks_blocked()
+    assert len(server.peers) == 1
+
+
+async def test_a_loss_that_the_policy_does_not_retry_ends_the_loop_when_it_was_caught() -> None:
+    server = ScriptedServer()
+    async for attempt in to(server, ReconnectPolicy(close_codes=frozenset())):
+        async with attempt as ws:
+            server.peer.reset()
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
     assert len(server.peers) == 1
 
 

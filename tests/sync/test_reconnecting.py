@@ -24,6 +24,7 @@ from zapros_websocket import (
     HandshakeError,
     ReconnectPolicy,
     TextMessage,
+    WebSocket,
     connect_ws,
     reconnecting,
     reconnecting_sync,
@@ -189,6 +190,49 @@ def test_a_close_as_a_message_counts_like_the_end_of_iteration(
             server.peer.send(CloseConnection(1012 if attempt.number == 1 else 1000))
             assert isinstance(ws.recv(), CloseMessage)
     assert len(server.peers) == 2
+
+
+@pytest.mark.parametrize("call", ["recv", "recv_text", "send", "ping", "recv_chunks"])
+@pytest.mark.parametrize("code", [1006, 1012])
+def test_a_loss_that_the_block_has_caught_goes_on(
+    serve: Callable[..., ScriptedServer], clock: Clock, code: int, call: str
+) -> None:
+    server = serve()
+    previous: list[object] = []
+    for attempt in to(server):
+        with attempt as ws:
+            previous.append(getattr(attempt.previous, "code", None))
+            if attempt.number == 1:
+                _lose(server, ws, code)
+                with pytest.raises(ConnectionClosed):
+                    if call == "send":
+                        ws.send("too late")
+                    elif call == "recv_chunks":
+                        ws.recv_chunks().__enter__()
+                    else:
+                        # A close comes out as a message first.
+                        getattr(ws, call)()
+                        ws.recv()
+    assert previous == [None, code]
+
+
+@pytest.mark.parametrize("code", [1006, 1012])
+def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(serve: Callable[..., ScriptedServer], code: int) -> None:
+    server = serve()
+    for attempt in to(server):
+        with attempt as ws:
+            _lose(server, ws, code)
+    assert len(server.peers) == 1
+
+
+def _lose(server: ScriptedServer, ws: WebSocket, code: int) -> None:
+    """End the connection, and wait until it is over, but for what its user is told."""
+    if code == 1006:
+        server.peer.end()
+    else:
+        server.peer.send(CloseConnection(code))
+        server.peer.end()
+    ws._host.wait_until_over()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_close_of_ours_is_no_loss(serve: Callable[..., ScriptedServer]) -> None:
