@@ -302,6 +302,18 @@ async def test_closing_with_a_large_message_that_nobody_takes_is_bounded(server:
     assert ws.close_code == 1000
 
 
+async def test_without_its_block_it_raises_and_the_message_stays(server: MemoryServer) -> None:
+    async with streaming(server) as ws:
+        await server.peer.send(WsprotoText("one"), WsprotoText("two"))
+        incoming = ws.recv_chunks()
+        with pytest.raises(RuntimeError, match=r"async with ws\.recv_chunks\(\) as message"):
+            async for _ in incoming:
+                raise AssertionError("it was not entered")
+        assert await ws.recv() == TextMessage("one")
+        async with incoming as message:
+            assert [chunk async for chunk in message] == ["two"]
+
+
 async def test_the_option_is_a_bool(server: MemoryServer) -> None:
     with pytest.raises(TypeError, match="stream_large_messages is a bool"):
         aconnect_ws("ws://test/", client=server.client, stream_large_messages=1)  # type: ignore[arg-type]
