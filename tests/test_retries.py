@@ -74,6 +74,11 @@ def test_close_codes_and_statuses_can_be_chosen() -> None:
         ({"max_attempts": 0}, ValueError),
         ({"max_attempts": 1.5}, TypeError),
         ({"max_attempts": True}, TypeError),
+        ({"close_codes": 1001}, TypeError),
+        ({"close_codes": {"1001"}}, TypeError),
+        ({"close_codes": "1001"}, TypeError),
+        ({"statuses": 503}, TypeError),
+        ({"random": 5}, TypeError),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(arguments: dict[str, Any], error: type[Exception]) -> None:

@@ -22,7 +22,7 @@ from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
 from ._observer import Observer
 from ._protocol.options import PerMessageDeflateExtension
-from ._retries import ReconnectPolicy, Retries, lost_connections
+from ._retries import ReconnectPolicy, Retries, lost_connections, policy_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -81,7 +81,7 @@ class reconnecting:
         context: RequestContext | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._policy = ReconnectPolicy() if policy is None else policy
+        self._policy = policy_of(policy)
         self._connect = partial(
             aconnect_ws,
             url,
@@ -108,10 +108,15 @@ class reconnecting:
         return self
 
     async def __anext__(self) -> Attempt:
-        """Wait for the pause after a loss, and give the next attempt; none when the loop is over."""
+        """Wait for the pause after a loss, and give the next attempt; none when the loop is over.
+
+        Raises:
+            RuntimeError: the attempt before was not entered.
+        """
         if self._retries.is_over:
             raise StopAsyncIteration
         await sleep(self._retries.pause)
+        self._retries.turn()
         return Attempt(self._connect, self._retries)
 
 
@@ -136,7 +141,9 @@ class Attempt:
 
         Raises:
             HandshakeError, zapros.ZaprosError: the handshake failed, and is not to be repeated.
+            RuntimeError: the attempt was entered before.
         """
+        self._retries.enter()
         while True:
             self._retries.begin(current_time())
             self.number, self.previous = self._retries.number, self._retries.previous

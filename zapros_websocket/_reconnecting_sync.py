@@ -20,7 +20,7 @@ from ._observer import Observer
 from ._portal import refuse_event_loop
 from ._protocol.options import PerMessageDeflateExtension
 from ._reconnecting import loss_of
-from ._retries import ReconnectPolicy, Retries
+from ._retries import ReconnectPolicy, Retries, policy_of
 from ._sync import WebSocket, connect_ws
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class reconnecting_sync:
         observer: Observer | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
-        self._policy = ReconnectPolicy() if policy is None else policy
+        self._policy = policy_of(policy)
         self._connect = partial(
             connect_ws,
             url,
@@ -102,12 +102,17 @@ class reconnecting_sync:
         return self
 
     def __next__(self) -> SyncAttempt:
-        """Wait for the pause after a loss, and give the next attempt; none when the loop is over."""
+        """Wait for the pause after a loss, and give the next attempt; none when the loop is over.
+
+        Raises:
+            RuntimeError: the attempt before was not entered, or an event loop runs in this thread.
+        """
         refuse_event_loop(_INSTEAD)
         if self._retries.is_over:
             raise StopIteration
         if self._retries.pause:
             sleep(self._retries.pause)
+        self._retries.turn()
         return SyncAttempt(self._connect, self._retries)
 
 
@@ -132,9 +137,10 @@ class SyncAttempt:
 
         Raises:
             HandshakeError, zapros.ZaprosError: the handshake failed, and is not to be repeated.
-            RuntimeError: an event loop runs in this thread.
+            RuntimeError: the attempt was entered before, or an event loop runs in this thread.
         """
         refuse_event_loop(_INSTEAD)
+        self._retries.enter()
         while True:
             self._retries.begin(time.monotonic())
             self.number, self.previous = self._retries.number, self._retries.previous

@@ -131,6 +131,7 @@ class connect_ws:
             headers=headers,
             context=context,
         )
+        self._opening.check_url(client)
 
     def __enter__(self) -> WebSocket:
         """Connect."""

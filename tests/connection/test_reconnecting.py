@@ -462,15 +462,23 @@ async def test_a_handshake_without_an_answer_is_repeated() -> None:
     assert server.waits == [pytest.approx(11, abs=0.1)]
 
 
-async def test_an_attempt_that_is_not_entered_changes_nothing() -> None:
+async def test_an_attempt_that_is_not_entered_ends_the_loop_with_an_error() -> None:
     server = ScriptedServer()
-    skipped = 0
+    turns = 0
+    with pytest.raises(RuntimeError, match="not entered"):
+        async for _ in to(server):
+            turns += 1
+    assert turns == 1
+    assert server.peers == []
+
+
+async def test_an_attempt_can_be_entered_once() -> None:
+    server = ScriptedServer()
     async for attempt in to(server):
-        if skipped < 3:
-            skipped += 1
-            continue
         async with attempt:
-            assert attempt.number == 1
+            pass
+        with pytest.raises(RuntimeError, match="entered before"):
+            await attempt.__aenter__()
     assert len(server.peers) == 1
 
 
@@ -486,11 +494,27 @@ async def test_a_loop_can_be_run_again_from_the_beginning() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"max_message_size": 0}, ValueError), ({"client": 1}, TypeError), ({"headers": {"a": "b\r\nc"}}, ValueError)],
+    [
+        ({"max_message_size": 0}, ValueError),
+        ({"client": 1}, TypeError),
+        ({"headers": {"a": "b\r\nc"}}, ValueError),
+        ({"policy": 5}, TypeError),
+        ({"policy": ReconnectPolicy}, TypeError),
+        ({"url": "htp://test/"}, ValueError),
+        ({"url": "/feed"}, ValueError),
+    ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        reconnecting("ws://test/", **arguments)
+        reconnecting(**{"url": "ws://test/", **arguments})
+
+
+async def test_a_relative_url_belongs_to_the_client() -> None:
+    server = ScriptedServer()
+    async for attempt in reconnecting("feed", client=AsyncClient(handler=server, base_url="ws://test/")):
+        async with attempt:
+            break
+    assert server.requests[0].url.pathname == "/feed"
 
 
 @pytest.mark.parametrize("where", ["handshake", "pause", "pause-after-loss", "block"])

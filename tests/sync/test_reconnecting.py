@@ -312,11 +312,26 @@ def test_a_loop_can_be_run_again_from_the_beginning(serve: Callable[..., Scripte
         ({"client": zapros.AsyncClient()}, TypeError),
         ({"headers": {"a": "b\r\nc"}}, ValueError),
         ({"portal": 1}, TypeError),
+        ({"policy": ReconnectPolicy}, TypeError),
+        ({"url": "htp://test/"}, ValueError),
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
-        reconnecting_sync("ws://test/", **arguments)
+        reconnecting_sync(**{"url": "ws://test/", **arguments})
+
+
+def test_an_attempt_is_entered_once(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve()
+    with pytest.raises(RuntimeError, match="not entered"):
+        for _ in to(server):
+            assert server.requests == []
+    for attempt in to(server):
+        with attempt:
+            pass
+        with pytest.raises(RuntimeError, match="entered before"):
+            attempt.__enter__()
+    assert len(server.requests) == 1
 
 
 def test_a_pause_without_end_is_one(serve: Callable[..., ScriptedServer], clock: Clock) -> None:
