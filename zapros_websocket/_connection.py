@@ -317,6 +317,9 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             return None
         return self._link.closed_error()
 
+    def _how_it_ended(self) -> ConnectionClosed:
+        return self._link.closed_error()
+
     def _is_lost_by(self, error: ConnectionClosed) -> bool:
         """Whether the error says how this very connection ended, and it was not this side that closed it."""
         is_its_own = error.received is self._session.received and error.code == self.close_code

@@ -127,7 +127,9 @@ class Attempt:
         number: The number of the attempt, from 1. Those whose handshake failed count too, so it can grow while the
             block is entered.
         previous: Why the last attempt before it ended: a ConnectionClosed when there was a connection, or the error of
-            the handshake; None for the first. Look at it to subscribe again, or to begin where you left off.
+            the handshake; None for the first.
+        last_closed: How the last connection of the loop ended; None before there was one. Look at it to subscribe
+            again, or to begin where you left off.
     """
 
     def __init__(self, connect: Callable[[], aconnect_ws], retries: Retries) -> None:
@@ -135,6 +137,7 @@ class Attempt:
         self._retries = retries
         self.number = retries.number + 1
         self.previous = retries.previous
+        self.last_closed = retries.last_closed
 
     async def __aenter__(self) -> AsyncWebSocket:
         """Connect, and try again as long as the policy says so.
@@ -165,6 +168,7 @@ class Attempt:
         now = current_time()
         loss = loss_of(self._ws, exc)
         await self._connecting.__aexit__(exc_type, exc, traceback)
+        self._retries.last_closed = loss or self._ws._how_it_ended()  # pyright: ignore[reportPrivateUsage]
         return self._retries.left(exc, loss, now)
 
 

@@ -123,7 +123,9 @@ class SyncAttempt:
         number: The number of the attempt, from 1. Those whose handshake failed count too, so it can grow while the
             block is entered.
         previous: Why the last attempt before it ended: a ConnectionClosed when there was a connection, or the error of
-            the handshake; None for the first. Look at it to subscribe again, or to begin where you left off.
+            the handshake; None for the first.
+        last_closed: How the last connection of the loop ended; None before there was one. Look at it to subscribe
+            again, or to begin where you left off.
     """
 
     def __init__(self, connect: Callable[[], connect_ws], retries: Retries) -> None:
@@ -131,6 +133,7 @@ class SyncAttempt:
         self._retries = retries
         self.number = retries.number + 1
         self.previous = retries.previous
+        self.last_closed = retries.last_closed
 
     def __enter__(self) -> WebSocket:
         """Connect, and try again as long as the policy says so.
@@ -162,4 +165,5 @@ class SyncAttempt:
         now = time.monotonic()
         loss = loss_of(self._ws, exc)
         self._connecting.__exit__(exc_type, exc, traceback)
+        self._retries.last_closed = loss or self._ws._how_it_ended()  # pyright: ignore[reportPrivateUsage]
         return self._retries.left(exc, loss, now)

@@ -122,15 +122,17 @@ class ReconnectPolicy:
 class Retries:
     """The state of one loop: how many attempts there were, why the last one ended, and what comes next.
 
-    ``turn`` goes before each turn of the loop, ``enter`` before its block, and ``begin`` before each attempt; ``opened``
-    behind one that led to a connection, and ``failed`` behind the error that ended either. ``now`` is the time of any
-    one clock that does not go backwards.
+    ``turn`` goes before each turn of the loop, ``enter`` before its block, and ``begin`` before each attempt;
+    ``opened`` behind one that led to a connection, and ``failed`` behind the error that ended either. ``now`` is the
+    time of any one clock that does not go backwards.
     """
 
     def __init__(self, policy: ReconnectPolicy) -> None:
         self._policy = policy
         self.number = 0
         self.previous: Exception | None = None
+        self.last_closed: ConnectionClosed | None = None
+        """How the last connection ended."""
         self.pause = 0.0
         """Seconds to wait before the next attempt."""
         self.is_over = False

@@ -251,6 +251,34 @@ async def test_a_loss_that_the_policy_does_not_retry_ends_the_loop_when_it_was_c
     assert len(server.peers) == 1
 
 
+async def test_an_attempt_says_how_the_last_connection_ended() -> None:
+    server = ScriptedServer(503)
+    server.answers.extend([None, 503, 503])
+    ends: list[object] = []
+    async for attempt in to(server):
+        assert attempt.number in (1, 3)
+        async with attempt as ws:
+            ends.append(attempt.last_closed and attempt.last_closed.received)
+            assert isinstance(attempt.previous, HandshakeError)
+            if attempt.number == 2:
+                await server.peer.send(CloseConnection(1012, "back soon"))
+                async for _ in ws:
+                    raise AssertionError("nothing was sent")
+    assert ends == [None, CloseMessage(1012, "back soon")]
+
+
+async def test_an_attempt_says_how_a_connection_ended_that_the_block_gave_up() -> None:
+    server = ScriptedServer()
+    ends: list[object] = []
+    async for attempt in to(server):
+        ends.append(attempt.last_closed and attempt.last_closed.sent)
+        with contextlib.suppress(KeyError):
+            async with attempt:
+                if attempt.number == 1:
+                    raise KeyError("mine")
+    assert ends == [None, CloseMessage(1000, "")]
+
+
 async def test_a_close_of_ours_is_no_loss() -> None:
     server = ScriptedServer()
     async for attempt in to(server):

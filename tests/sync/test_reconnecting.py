@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -40,7 +41,7 @@ LONGEST = ReconnectPolicy(first_pause=1, longest_pause=8, lived_after=10, random
 class ScriptedServer(PairServer):
     """Answers handshakes as told, and then as a server should."""
 
-    def __init__(self, *answers: int | Exception) -> None:
+    def __init__(self, *answers: int | Exception | None) -> None:
         super().__init__(stream=_stream)
         self.answers = deque(answers)
         self.headers: dict[str, str] = {}
@@ -85,7 +86,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest) -> Callable[..., ScriptedServer]:
-    def serve(*answers: int | Exception) -> ScriptedServer:
+    def serve(*answers: int | Exception | None) -> ScriptedServer:
         server = ScriptedServer(*answers)
         request.addfinalizer(server.close)
         return server
@@ -233,6 +234,36 @@ def _lose(server: ScriptedServer, ws: WebSocket, code: int) -> None:
         server.peer.send(CloseConnection(code))
         server.peer.end()
     ws._host.wait_until_over()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_an_attempt_says_how_the_last_connection_ended(serve: Callable[..., ScriptedServer], clock: Clock) -> None:
+    server = serve(503)
+    server.answers.extend([None, 503, 503])
+    ends: list[object] = []
+    for attempt in to(server):
+        assert attempt.number in (1, 3)
+        with attempt as ws:
+            ends.append(attempt.last_closed and attempt.last_closed.received)
+            assert isinstance(attempt.previous, HandshakeError)
+            if attempt.number == 2:
+                server.peer.send(CloseConnection(1012, "back soon"))
+                for _ in ws:
+                    raise AssertionError("nothing was sent")
+    assert ends == [None, CloseMessage(1012, "back soon")]
+
+
+def test_an_attempt_says_how_a_connection_ended_that_the_block_gave_up(
+    serve: Callable[..., ScriptedServer], clock: Clock
+) -> None:
+    server = serve()
+    ends: list[object] = []
+    for attempt in to(server):
+        ends.append(attempt.last_closed and type(attempt.last_closed))
+        with contextlib.suppress(KeyError):
+            with attempt:
+                if attempt.number == 1:
+                    raise KeyError("mine")
+    assert ends == [None, ConnectionClosed]
 
 
 def test_a_close_of_ours_is_no_loss(serve: Callable[..., ScriptedServer]) -> None:
