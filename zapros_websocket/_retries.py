@@ -273,7 +273,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _date(value: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date in the form of asctime has no zone, and means that of all dates of HTTP (section 5.6.7).
     return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
