@@ -533,8 +533,9 @@ async def test_a_loop_can_be_run_again_from_the_beginning() -> None:
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    given: dict[str, Any] = {"url": "ws://test/", **arguments}
     with pytest.raises(error):
-        reconnecting(**{"url": "ws://test/", **arguments})
+        reconnecting(**given)
 
 
 async def test_a_relative_url_belongs_to_the_client() -> None:

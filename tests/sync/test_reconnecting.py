@@ -348,8 +348,9 @@ def test_a_loop_can_be_run_again_from_the_beginning(serve: Callable[..., Scripte
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    given: dict[str, Any] = {"url": "ws://test/", **arguments}
     with pytest.raises(error):
-        reconnecting_sync(**{"url": "ws://test/", **arguments})
+        reconnecting_sync(**given)
 
 
 def test_an_attempt_is_entered_once(serve: Callable[..., ScriptedServer]) -> None:

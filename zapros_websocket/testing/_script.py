@@ -291,7 +291,9 @@ class Script:
             case "client", "close":
                 return self.expect_close(number, text)
             case "client", "end" | "drop":
-                return self.expect_end()
+                was_accepted = any(isinstance(step, Accept) for step in self.steps)
+                # Without an answer it was the client that did not wait for one any longer.
+                return self.expect_end() if was_accepted else self.stall()
             case "server", "text":
                 return self.send_text(text)
             case "server", "binary":
