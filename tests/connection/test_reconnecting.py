@@ -256,7 +256,6 @@ async def test_an_attempt_says_how_the_last_connection_ended() -> None:
     server.answers.extend([None, 503, 503])
     ends: list[object] = []
     async for attempt in to(server):
-        assert attempt.number in (1, 3)
         async with attempt as ws:
             ends.append(attempt.last_closed and attempt.last_closed.received)
             assert isinstance(attempt.previous, HandshakeError)
@@ -271,12 +270,12 @@ async def test_an_attempt_says_how_a_connection_ended_that_the_block_gave_up() -
     server = ScriptedServer()
     ends: list[object] = []
     async for attempt in to(server):
-        ends.append(attempt.last_closed and attempt.last_closed.sent)
+        ends.append(attempt.last_closed and type(attempt.last_closed))
         with contextlib.suppress(KeyError):
             async with attempt:
                 if attempt.number == 1:
                     raise KeyError("mine")
-    assert ends == [None, CloseMessage(1000, "")]
+    assert ends == [None, ConnectionClosed]
 
 
 async def test_a_close_of_ours_is_no_loss() -> None:
