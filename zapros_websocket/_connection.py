@@ -155,6 +155,9 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         encode = partial(self._session.encode, opcode, payload, compress)
         await self._link.write(encode, between=opcode >= PING)
 
+    async def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        await self.send(message, compress=compress)
+
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
 

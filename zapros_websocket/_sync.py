@@ -318,6 +318,9 @@ class WebSocket(BaseWebSocket):
             self._is_told = True
             raise
 
+    def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        self.send(message, compress=compress)
+
     def recv(self, timeout: float | None = None) -> Message:
         """Wait for the next message of any kind, in the order of the wire; for ``timeout`` seconds, or for ever.
 
