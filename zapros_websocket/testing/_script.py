@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 from unittest.mock import ANY
 
 from .._protocol import frames
@@ -364,7 +364,7 @@ def _bytes(data: bytes) -> bytes:
 def _check_expected(expected: object, *kinds: type) -> None:
     """Raise TypeError for what nothing that comes can be equal to; objects of other classes may know better."""
     if isinstance(expected, re.Pattern):
-        pattern: object = cast("re.Pattern[Any]", expected).pattern
+        pattern: object = expected.pattern  # pyright: ignore[reportUnknownMemberType]
         can_fit = str in kinds and isinstance(pattern, str)
     else:
         can_fit = isinstance(expected, kinds) or not isinstance(expected, _PLAIN)
