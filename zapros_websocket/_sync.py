@@ -37,7 +37,7 @@ from ._opening import Opened, Opening
 from ._outbox import Outbox
 from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
-from ._protocol.options import Options, PerMessageDeflateExtension
+from ._protocol.options import Options, PerMessageDeflateExtension, check_number
 from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
@@ -337,7 +337,7 @@ class WebSocket(BaseWebSocket):
         if self._forks != process.forks:
             refuse_fork(self._forks)
         if timeout is not None:
-            _check_timeout(timeout)
+            check_number("timeout", timeout, (int, float))
         message = self._inbox.take(timeout)
         if message is not None:
             return message
@@ -363,10 +363,12 @@ class WebSocket(BaseWebSocket):
         """
         refuse_fork(self._forks)
         if timeout is not None:
-            _check_timeout(timeout)
+            check_number("timeout", timeout, (int, float))
         return IncomingMessage(self._inbox, timeout, self._raise_close)
 
     def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T], timeout: float | None) -> T:
+        if timeout is not None:
+            check_number("timeout", timeout, (int, float))
         left = time_left(timeout)
         while True:
             message = self.recv(next(left))
@@ -480,11 +482,6 @@ class WebSocket(BaseWebSocket):
                 f"unclosed {self!r}: leave its block, or call close()", ResourceWarning, stacklevel=1, source=self
             )
             self._host.abandon()
-
-
-def _check_timeout(timeout: float) -> None:
-    if not timeout >= 0:
-        raise ValueError(f"timeout must not be under 0, and is {timeout!r}")
 
 
 def _nothing() -> None:
