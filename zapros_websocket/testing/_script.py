@@ -355,21 +355,21 @@ class Script:
         return replace(self, steps=(*self.steps, step))
 
 
-def _bytes(data: bytes) -> bytes:
+def _bytes(data: object) -> bytes:
     if not isinstance(data, _BYTES):
         raise TypeError(f"bytes are asked for, not {data!r}")
-    return bytes(data)
+    return bytes(data)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _check_expected(expected: object, *kinds: type) -> None:
     """Raise TypeError for what nothing that comes can be equal to; objects of other classes may know better."""
+    shown = _short(repr(expected))
     if isinstance(expected, re.Pattern):
-        pattern: object = expected.pattern  # pyright: ignore[reportUnknownMemberType]
-        can_fit = str in kinds and isinstance(pattern, str)
+        can_fit = str in kinds and isinstance(expected.pattern, str)  # pyright: ignore[reportUnknownMemberType]
     else:
         can_fit = isinstance(expected, kinds) or not isinstance(expected, _PLAIN)
     if not can_fit:
-        raise TypeError(f"a {kinds[0].__name__} is what comes, which can never fit {_short(repr(expected))}")
+        raise TypeError(f"a {kinds[0].__name__} is what comes, which can never fit {shown}")
 
 
 def _checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
