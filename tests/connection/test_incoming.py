@@ -271,6 +271,8 @@ async def test_text_that_is_not_utf8_fails_the_connection_behind_what_was(server
             with pytest.raises(ConnectionClosed) as caught:
                 await anext(message)
             assert caught.value.code == 1007
+            assert caught.value.reason is not None
+            assert caught.value.reason.startswith("invalid text: 'utf-8' codec can't decode byte 0xff")
 
 
 async def test_without_the_option_a_large_message_fails_the_connection(server: MemoryServer) -> None:
