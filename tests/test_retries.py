@@ -74,6 +74,11 @@ def test_close_codes_and_statuses_can_be_chosen() -> None:
         ({"max_attempts": 0}, ValueError),
         ({"max_attempts": 1.5}, TypeError),
         ({"max_attempts": True}, TypeError),
+        ({"close_codes": 1001}, TypeError),
+        ({"close_codes": {"1001"}}, TypeError),
+        ({"close_codes": "1001"}, TypeError),
+        ({"statuses": 503}, TypeError),
+        ({"random": 5}, TypeError),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
@@ -182,6 +187,19 @@ HTTP_NOW = "Wed, 02 Jan 2030 03:04:05 GMT"
         ({"Retry-After": "Wed Jan  2 03:05:05 2030", "Date": HTTP_NOW}, 60),
         ({"Retry-After": "Wed, 02 Jan 2030 03:03:05 GMT", "Date": HTTP_NOW}, 0),
         ({"Retry-After": "Wed, 02 Jan 2030 03:03:05 GMT", "Date": "yesterday"}, None),
+        # Numbers that no date has room for.
+        ({"Retry-After": "Wed, 02 Jan 99999999999999999999 03:05:05 GMT"}, 0),
+        ({"Retry-After": "Wed, 02 Jan 2030 03:05:05 +99999999999999999999"}, 0),
+        ({"Retry-After": f"Wed, 02 Jan {'9' * 5000} 03:05:05 GMT"}, 0),
+        (
+            {"Retry-After": "Fri, 31 Dec 9999 23:59:59 -2359", "Date": "Mon, 01 Jan 0001 00:00:00 +2359"},
+            None,
+        ),
+        (
+            {"Retry-After": "Wed, 02 Jan 2030 03:05:05 GMT", "Date": "Wed, 02 Jan 2030 03:04:05 +99999999999999999999"},
+            None,
+        ),
+        ({"Retry-After": "9" * 5000}, float("inf")),
     ],
 )
 def test_retry_after_is_in_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:

@@ -48,13 +48,19 @@ class AsyncBaseWebSocket(ABC):
         """The close reason, or None while the connection is open."""
 
     @overload
-    async def send_json(self, value: object) -> None: ...
+    async def send_json(self, value: object, *, compress: bool | None = None) -> None: ...
 
     @overload
-    async def send_json(self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview]) -> None: ...
+    async def send_json(
+        self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview], compress: bool | None = None
+    ) -> None: ...
 
     async def send_json(
-        self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview] = compact
+        self,
+        value: T,
+        *,
+        dumps: Callable[[T], str | bytes | bytearray | memoryview] = compact,
+        compress: bool | None = None,
     ) -> None:
         """Send a value as JSON (RFC 8259), in one text message.
 
@@ -65,13 +71,18 @@ class AsyncBaseWebSocket(ABC):
             dumps: What makes JSON of it, such as ``orjson.dumps``. It may give bytes, which go out as text all the
                 same. By default it is the ``json`` module of Python, without spaces, with characters as they are, and
                 without NaN and infinity, which JSON does not have.
+            compress: Whether to compress it, as with ``send``.
 
         Raises:
-            TypeError, ValueError: the value is none that ``dumps`` takes, or ``dumps`` gives something that is no
-                text in UTF-8. Whatever else ``dumps`` raises comes out as it is.
+            TypeError, ValueError: the value is none that ``dumps`` takes, ``dumps`` gives something that is no text in
+                UTF-8, or ``compress`` is no bool. Whatever else ``dumps`` raises comes out as it is.
             ConnectionClosed: the connection is closed or closing.
         """
-        await self.send(TextMessage(json_text(value, dumps)))
+        await self._send_text(TextMessage(json_text(value, dumps)), compress)
+
+    async def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        """Send a text. What has no compression has nothing to do with ``compress``."""
+        await self.send(message)
 
     async def recv_text(self) -> str:
         """Wait for the next text message, and return its text.
@@ -160,24 +171,37 @@ class BaseWebSocket(ABC):
         """The close reason, or None while the connection is open."""
 
     @overload
-    def send_json(self, value: object) -> None: ...
+    def send_json(self, value: object, *, compress: bool | None = None) -> None: ...
 
     @overload
-    def send_json(self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview]) -> None: ...
+    def send_json(
+        self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview], compress: bool | None = None
+    ) -> None: ...
 
-    def send_json(self, value: T, *, dumps: Callable[[T], str | bytes | bytearray | memoryview] = compact) -> None:
+    def send_json(
+        self,
+        value: T,
+        *,
+        dumps: Callable[[T], str | bytes | bytearray | memoryview] = compact,
+        compress: bool | None = None,
+    ) -> None:
         """Send a value as JSON (RFC 8259), in one text message, which is made before anything is sent.
 
         Args:
             value: The value.
             dumps: What makes JSON of it, such as ``orjson.dumps``; as with ``AsyncBaseWebSocket.send_json``.
+            compress: Whether to compress it, as with ``send``.
 
         Raises:
-            TypeError, ValueError: the value is none that ``dumps`` takes, or ``dumps`` gives something that is no
-                text in UTF-8. Whatever else ``dumps`` raises comes out as it is.
+            TypeError, ValueError: the value is none that ``dumps`` takes, ``dumps`` gives something that is no text in
+                UTF-8, or ``compress`` is no bool. Whatever else ``dumps`` raises comes out as it is.
             ConnectionClosed: the connection is closed or closing.
         """
-        self.send(TextMessage(json_text(value, dumps)))
+        self._send_text(TextMessage(json_text(value, dumps)), compress)
+
+    def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        """Send a text. What has no compression has nothing to do with ``compress``."""
+        self.send(message)
 
     def recv_text(self, timeout: float | None = None) -> str:
         """Wait for the next text message, and return its text; for ``timeout`` seconds, or for ever.

@@ -105,6 +105,7 @@ class aconnect_ws:
             headers=headers,
             context=context,
         )
+        self._opening.check_url(client)
         check_observer(observer)
         self._observer = observer
         self._bug: BaseException | None = None

@@ -155,6 +155,9 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         encode = partial(self._session.encode, opcode, payload, compress)
         await self._link.write(encode, between=opcode >= PING)
 
+    async def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        await self.send(message, compress=compress)
+
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
 
@@ -306,10 +309,18 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
     # What reconnecting asks
 
-    def _seen_close(self) -> ConnectionClosed | None:
-        """The peer's close, when it came before one of ours and the user has seen it: in iteration, or as a message."""
-        if self._session.received is None or self._link.owes_close_message or self._link.is_closed_here:
+    def _seen_end(self) -> ConnectionClosed | None:
+        """How the connection ended, when not by this side, and the user has seen it: as an error, a message or the end
+        of iteration."""
+        return self._end_that_is_seen(is_told=self._link.is_told)
+
+    def _end_that_is_seen(self, *, is_told: bool) -> ConnectionClosed | None:
+        has_given_close = self._session.received is not None and not self._link.owes_close_message
+        if self._link.is_closed_here or not (is_told or has_given_close):
             return None
+        return self._link.closed_error()
+
+    def _how_it_ended(self) -> ConnectionClosed:
         return self._link.closed_error()
 
     def _is_lost_by(self, error: ConnectionClosed) -> bool:

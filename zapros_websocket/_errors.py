@@ -103,7 +103,8 @@ class HandshakeError(WebsocketError):
     """The opening handshake failed: the answer was not a valid 101 (RFC 6455, section 4.1).
 
     Attributes:
-        response: The answer, with its status, headers and up to 64 KiB of its body, or None where none was read.
+        response: The answer, with its status, headers and up to 64 KiB of its body, or None where none was read. Its
+            ``read()`` gives bytes at once; its ``text`` raises when they are not in the charset that the server names.
     """
 
     def __init__(self, message: str, *, response: Response | None = None) -> None:

@@ -32,6 +32,7 @@ class AsyncIncomingMessage:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._was_entered = False
         self._whole: str | bytes = b""
         self._parts: InboxOfParts | None = None
 
@@ -48,10 +49,12 @@ class AsyncIncomingMessage:
             if isinstance(message, Part):
                 self.kind, self._parts = message.kind, cast("InboxOfParts", inbox)
                 self._parts.open()
+                self._was_entered = True
                 return self
             inbox.pop()
             if isinstance(message, (TextMessage, BinaryMessage)):
                 self.kind, self._whole = message.kind, message.data
+                self._was_entered = True
                 return self
             if message is None:
                 self._raise_closed()
@@ -68,7 +71,14 @@ class AsyncIncomingMessage:
         return self
 
     async def __anext__(self) -> str | bytes:
-        """The next chunk, of ``str`` or of ``bytes``, which is never empty."""
+        """The next chunk, of ``str`` or of ``bytes``, which is never empty.
+
+        Raises:
+            RuntimeError: its block was not entered.
+            ConnectionClosed: the message will not be complete.
+        """
+        if not self._was_entered:
+            raise RuntimeError("chunks are received in a block: async with ws.recv_chunks() as message")
         if self._link.pace.is_due():
             await self._link.pace.observe()
         chunk, self._whole = self._whole, b""

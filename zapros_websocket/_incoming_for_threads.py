@@ -29,6 +29,7 @@ class IncomingMessage:
         self._inbox = inbox
         self._timeout = timeout
         self._raise_closed = raise_closed
+        self._was_entered = False
         self._whole: str | bytes = b""
         self._parts: InboxOfPartsForThreads | None = None
 
@@ -44,9 +45,11 @@ class IncomingMessage:
             if isinstance(message, Part):
                 assert isinstance(self._inbox, InboxOfPartsForThreads)
                 self.kind, self._parts = message.kind, self._inbox
+                self._was_entered = True
                 return self
             if isinstance(message, (TextMessage, BinaryMessage)):
                 self.kind, self._whole = message.kind, message.data
+                self._was_entered = True
                 return self
             if message is None:
                 self._raise_closed()
@@ -63,7 +66,14 @@ class IncomingMessage:
         return self
 
     def __next__(self) -> str | bytes:
-        """The next chunk, of ``str`` or of ``bytes``, which is never empty."""
+        """The next chunk, of ``str`` or of ``bytes``, which is never empty.
+
+        Raises:
+            RuntimeError: its block was not entered.
+            ConnectionClosed, TimeoutError: as ``recv_chunks`` says.
+        """
+        if not self._was_entered:
+            raise RuntimeError("chunks are received in a block: with ws.recv_chunks() as message")
         chunk, self._whole = self._whole, b""
         while not chunk and self._parts is not None:
             part = self._parts.take_part_within(self._timeout)

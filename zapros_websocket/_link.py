@@ -88,6 +88,8 @@ class Link:
         self.closed = Signal(new_waiter)
         self.is_closed_here = False
         self.owes_close_message = True
+        # Whether an error has said how the connection ended.
+        self.is_told = False
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
         self.heard_at = self._clock()
         self._options = options
@@ -228,7 +230,7 @@ class Link:
 
     def _lost(self, error: Exception) -> None:
         self._cause = self._cause or error
-        self.session.end(f"the connection was lost: {error or type(error).__name__}")
+        self.session.end(f"the connection was lost: {str(error) or type(error).__name__}")
 
     # Writing
 
@@ -453,6 +455,7 @@ class Link:
         if end is None:
             assert self._is_given_up
             end = CloseMessage(CloseCode.ABNORMAL, f"the connection was lost: {self._cause}")
+        self.is_told = True
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error

@@ -80,6 +80,10 @@ class Opening:
         check_headers(self.headers.list())
         check_own_headers(self.headers.list())
 
+    def check_url(self, client: AsyncClient | Client | None) -> None:
+        """Raise ValueError for a URL that no handshake through ``client`` can be sent to."""
+        _resolve(self._url, None if client is None else client.base_url)
+
     def attempt(self, client: AsyncClient | Client) -> Attempt:
         """The handshake through ``client``, with a key of its own (RFC 6455, section 4.1)."""
         offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)

@@ -22,7 +22,7 @@ from ._connection import AsyncWebSocket
 from ._errors import ConnectionClosed
 from ._observer import Observer
 from ._protocol.options import PerMessageDeflateExtension
-from ._retries import ReconnectPolicy, Retries, lost_connections
+from ._retries import ReconnectPolicy, Retries, lost_connections, policy_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,9 +44,10 @@ class reconnecting:
 
     - When the connection is lost and ConnectionClosed leaves the block, alone or in a group with nothing else, the
       loop goes on with the next attempt if the policy retries the code. Otherwise it is raised as it is.
-    - When the block ends because the peer closed, that is when iteration ended or ``recv`` gave the CloseMessage, the
-      loop goes on as well if the policy retries the code, such as 1001 and 1012. After any other, such as 1000, the
-      loop is over; ``ws.close_code`` says which it was.
+    - When the block ends after it has seen the end of its connection, that is when iteration ended, ``recv`` gave the
+      CloseMessage, or a call raised the ConnectionClosed that the block caught, the loop goes on as well if the policy
+      retries the code, such as 1001, 1006 and 1012. After any other, such as 1000, the loop is over; ``ws.close_code``
+      says which it was.
     - When the block ends otherwise, the loop is over.
     - Any other exception of the block comes out as it is. So does the last error of a handshake or of a connection when
       the attempts or the time are used up; a last close that would have been retried is raised as ConnectionClosed.
@@ -80,7 +81,7 @@ class reconnecting:
         context: RequestContext | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._policy = ReconnectPolicy() if policy is None else policy
+        self._policy = policy_of(policy)
         self._connect = partial(
             aconnect_ws,
             url,
@@ -107,10 +108,15 @@ class reconnecting:
         return self
 
     async def __anext__(self) -> Attempt:
-        """Wait for the pause after a loss, and give the next attempt; none when the loop is over."""
+        """Wait for the pause after a loss, and give the next attempt; none when the loop is over.
+
+        Raises:
+            RuntimeError: the attempt before was not entered.
+        """
         if self._retries.is_over:
             raise StopAsyncIteration
         await sleep(self._retries.pause)
+        self._retries.turn()
         return Attempt(self._connect, self._retries)
 
 
@@ -121,7 +127,9 @@ class Attempt:
         number: The number of the attempt, from 1. Those whose handshake failed count too, so it can grow while the
             block is entered.
         previous: Why the last attempt before it ended: a ConnectionClosed when there was a connection, or the error of
-            the handshake; None for the first. Look at it to subscribe again, or to begin where you left off.
+            the handshake; None for the first.
+        last_closed: How the last connection of the loop ended; None before there was one. Look at it to subscribe
+            again, or to begin where you left off.
     """
 
     def __init__(self, connect: Callable[[], aconnect_ws], retries: Retries) -> None:
@@ -129,13 +137,16 @@ class Attempt:
         self._retries = retries
         self.number = retries.number + 1
         self.previous = retries.previous
+        self.last_closed = retries.last_closed
 
     async def __aenter__(self) -> AsyncWebSocket:
         """Connect, and try again as long as the policy says so.
 
         Raises:
             HandshakeError, zapros.ZaprosError: the handshake failed, and is not to be repeated.
+            RuntimeError: the attempt was entered before.
         """
+        self._retries.enter()
         while True:
             self._retries.begin(current_time())
             self.number, self.previous = self._retries.number, self._retries.previous
@@ -157,13 +168,14 @@ class Attempt:
         now = current_time()
         loss = loss_of(self._ws, exc)
         await self._connecting.__aexit__(exc_type, exc, traceback)
+        self._retries.last_closed = loss or self._ws._how_it_ended()  # pyright: ignore[reportPrivateUsage]
         return self._retries.left(exc, loss, now)
 
 
 def loss_of(ws: AsyncWebSocket | WebSocket, raised: BaseException | None) -> ConnectionClosed | None:
     """The loss of this connection for which a block has ended, or None; to be asked before the connection is closed."""
     if raised is None:
-        return ws._seen_close()  # pyright: ignore[reportPrivateUsage]
+        return ws._seen_end()  # pyright: ignore[reportPrivateUsage]
     lost = lost_connections(raised)
     if all(ws._is_lost_by(error) for error in lost):  # pyright: ignore[reportPrivateUsage]
         return lost[0] if lost else None

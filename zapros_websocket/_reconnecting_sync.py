@@ -20,7 +20,7 @@ from ._observer import Observer
 from ._portal import refuse_event_loop
 from ._protocol.options import PerMessageDeflateExtension
 from ._reconnecting import loss_of
-from ._retries import ReconnectPolicy, Retries
+from ._retries import ReconnectPolicy, Retries, policy_of
 from ._sync import WebSocket, connect_ws
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class reconnecting_sync:
         observer: Observer | None = None,
         portal: BlockingPortal | None = None,
     ) -> None:
-        self._policy = ReconnectPolicy() if policy is None else policy
+        self._policy = policy_of(policy)
         self._connect = partial(
             connect_ws,
             url,
@@ -102,12 +102,17 @@ class reconnecting_sync:
         return self
 
     def __next__(self) -> SyncAttempt:
-        """Wait for the pause after a loss, and give the next attempt; none when the loop is over."""
+        """Wait for the pause after a loss, and give the next attempt; none when the loop is over.
+
+        Raises:
+            RuntimeError: the attempt before was not entered, or an event loop runs in this thread.
+        """
         refuse_event_loop(_INSTEAD)
         if self._retries.is_over:
             raise StopIteration
         if self._retries.pause:
             sleep(self._retries.pause)
+        self._retries.turn()
         return SyncAttempt(self._connect, self._retries)
 
 
@@ -118,7 +123,9 @@ class SyncAttempt:
         number: The number of the attempt, from 1. Those whose handshake failed count too, so it can grow while the
             block is entered.
         previous: Why the last attempt before it ended: a ConnectionClosed when there was a connection, or the error of
-            the handshake; None for the first. Look at it to subscribe again, or to begin where you left off.
+            the handshake; None for the first.
+        last_closed: How the last connection of the loop ended; None before there was one. Look at it to subscribe
+            again, or to begin where you left off.
     """
 
     def __init__(self, connect: Callable[[], connect_ws], retries: Retries) -> None:
@@ -126,15 +133,17 @@ class SyncAttempt:
         self._retries = retries
         self.number = retries.number + 1
         self.previous = retries.previous
+        self.last_closed = retries.last_closed
 
     def __enter__(self) -> WebSocket:
         """Connect, and try again as long as the policy says so.
 
         Raises:
             HandshakeError, zapros.ZaprosError: the handshake failed, and is not to be repeated.
-            RuntimeError: an event loop runs in this thread.
+            RuntimeError: the attempt was entered before, or an event loop runs in this thread.
         """
         refuse_event_loop(_INSTEAD)
+        self._retries.enter()
         while True:
             self._retries.begin(time.monotonic())
             self.number, self.previous = self._retries.number, self._retries.previous
@@ -156,4 +165,5 @@ class SyncAttempt:
         now = time.monotonic()
         loss = loss_of(self._ws, exc)
         self._connecting.__exit__(exc_type, exc, traceback)
+        self._retries.last_closed = loss or self._ws._how_it_ended()  # pyright: ignore[reportPrivateUsage]
         return self._retries.left(exc, loss, now)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, cast
 
 import zapros
 
@@ -56,7 +56,7 @@ class ReconnectPolicy:
         random: Gives a number from 0 to 1 for each pause: ``lambda: 1.0`` takes the chance out.
 
     Raises:
-        TypeError: a time or number is none.
+        TypeError: a time or number is none, the codes or statuses are no set of numbers, or ``random`` is no function.
         ValueError: a time is negative, or no attempt is allowed.
     """
 
@@ -85,6 +85,14 @@ class ReconnectPolicy:
                 raise TypeError(f"max_attempts must be a whole number or None, not {attempts!r}")
             if attempts < 1:
                 raise ValueError(f"max_attempts must be at least 1, and is {attempts!r}")
+        for name in ("close_codes", "statuses"):
+            numbers: object = getattr(self, name)
+            if not isinstance(numbers, Collection) or not all(
+                isinstance(number, int) for number in cast("Collection[object]", numbers)
+            ):
+                raise TypeError(f"{name} must be a set of whole numbers, not {numbers!r}")
+        if not callable(self.random):
+            raise TypeError(f"random must be a function, not {self.random!r}")
 
     def retries(self, error: Exception) -> bool:
         """Whether to connect again after this error of the handshake or of the connection.
@@ -114,21 +122,45 @@ class ReconnectPolicy:
 class Retries:
     """The state of one loop: how many attempts there were, why the last one ended, and what comes next.
 
-    ``begin`` goes before each attempt, ``opened`` behind one that led to a connection, and ``failed`` behind the error
-    that ended either. ``now`` is the time of any one clock that does not go backwards.
+    ``turn`` goes before each turn of the loop, ``enter`` before its block, and ``begin`` before each attempt;
+    ``opened`` behind one that led to a connection, and ``failed`` behind the error that ended either. ``now`` is the
+    time of any one clock that does not go backwards.
     """
 
     def __init__(self, policy: ReconnectPolicy) -> None:
         self._policy = policy
         self.number = 0
         self.previous: Exception | None = None
+        self.last_closed: ConnectionClosed | None = None
+        """How the last connection ended."""
         self.pause = 0.0
         """Seconds to wait before the next attempt."""
         self.is_over = False
         """Whether the loop has come to its end."""
+        self._is_entered = True
         self._failures = 0
         self._failing_since: float | None = None
         self._opened_at: float | None = None
+
+    def turn(self) -> None:
+        """A turn of the loop begins.
+
+        Raises:
+            RuntimeError: the attempt of the turn before was not entered, so that the loop would not end, nor wait.
+        """
+        if not self._is_entered:
+            raise RuntimeError("the attempt was not entered: each turn of the loop has a block on its attempt")
+        self._is_entered = False
+
+    def enter(self) -> None:
+        """The attempt of this turn is entered.
+
+        Raises:
+            RuntimeError: it was entered before.
+        """
+        if self._is_entered:
+            raise RuntimeError("the attempt was entered before: each turn of the loop has one block on its attempt")
+        self._is_entered = True
 
     def begin(self, now: float) -> None:
         """An attempt begins."""
@@ -186,6 +218,19 @@ class Retries:
         self.pause = asked_for + min(longest, self._policy.longest_pause) * self._policy.random()
 
 
+def policy_of(given: ReconnectPolicy | None) -> ReconnectPolicy:
+    """The policy that was given, or the usual one.
+
+    Raises:
+        TypeError: it is no policy.
+    """
+    if given is None:
+        return ReconnectPolicy()
+    if not isinstance(given, ReconnectPolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"policy is a ReconnectPolicy, not {given!r}")
+    return given
+
+
 def retry_after(error: Exception) -> float:
     """The seconds that the server asks to be left alone for (RFC 9110, section 10.2.3); 0 when it does not."""
     response = _response_of(error)
@@ -228,7 +273,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _date(value: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date in the form of asctime has no zone, and means that of all dates of HTTP (section 5.6.7).
     return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)

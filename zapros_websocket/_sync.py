@@ -37,7 +37,7 @@ from ._opening import Opened, Opening
 from ._outbox import Outbox
 from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
-from ._protocol.options import Options, PerMessageDeflateExtension
+from ._protocol.options import Options, PerMessageDeflateExtension, check_number
 from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
@@ -131,6 +131,7 @@ class connect_ws:
             headers=headers,
             context=context,
         )
+        self._opening.check_url(client)
 
     def __enter__(self) -> WebSocket:
         """Connect."""
@@ -232,6 +233,8 @@ class WebSocket(BaseWebSocket):
         self._outbox = parts.outbox
         self._forks = process.forks
         self._end = Lock()
+        # Whether an error has said how the connection ended: one that was raised here, and not on the event loop.
+        self._is_told = False
 
     @property
     def subprotocol(self) -> str | None:
@@ -304,12 +307,19 @@ class WebSocket(BaseWebSocket):
         if compress is not None:
             check_compress(compress)
         prepared = outgoing(message)
-        if isinstance(prepared, tuple):
-            self._outbox.send(*prepared, compress)
-        elif isinstance(prepared, Chunks):
-            send_chunks(self._outbox, self._parts.link.session, prepared, compress)
-        else:
-            self._outbox.send_close(prepared)
+        try:
+            if isinstance(prepared, tuple):
+                self._outbox.send(*prepared, compress)
+            elif isinstance(prepared, Chunks):
+                send_chunks(self._outbox, self._parts.link.session, prepared, compress)
+            else:
+                self._outbox.send_close(prepared)
+        except ConnectionClosed:
+            self._is_told = True
+            raise
+
+    def _send_text(self, message: TextMessage, compress: bool | None) -> None:
+        self.send(message, compress=compress)
 
     def recv(self, timeout: float | None = None) -> Message:
         """Wait for the next message of any kind, in the order of the wire; for ``timeout`` seconds, or for ever.
@@ -327,12 +337,16 @@ class WebSocket(BaseWebSocket):
         if self._forks != process.forks:
             refuse_fork(self._forks)
         if timeout is not None:
-            _check_timeout(timeout)
+            check_number("timeout", timeout, (int, float))
         message = self._inbox.take(timeout)
         if message is not None:
             return message
-        with self._end:
-            return self._parts.link.last_message()
+        try:
+            with self._end:
+                return self._parts.link.last_message()
+        except ConnectionClosed:
+            self._is_told = True
+            raise
 
     def recv_chunks(self, timeout: float | None = None) -> IncomingMessage:
         """Receive the next text or binary message chunk by chunk, in a ``with`` block that holds the iterator over it.
@@ -349,10 +363,12 @@ class WebSocket(BaseWebSocket):
         """
         refuse_fork(self._forks)
         if timeout is not None:
-            _check_timeout(timeout)
+            check_number("timeout", timeout, (int, float))
         return IncomingMessage(self._inbox, timeout, self._raise_close)
 
     def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T], timeout: float | None) -> T:
+        if timeout is not None:
+            check_number("timeout", timeout, (int, float))
         left = time_left(timeout)
         while True:
             message = self.recv(next(left))
@@ -395,7 +411,11 @@ class WebSocket(BaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         refuse_fork(self._forks)
-        return self._host.call(self._parts.connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        try:
+            return self._host.call(self._parts.connection.ping, instead="await ws.ping()", when_over=self._raise_closed)
+        except ConnectionClosed:
+            self._is_told = True
+            raise
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection (RFC 6455, section 7.1.2) and wait until its transport is closed.
@@ -442,12 +462,16 @@ class WebSocket(BaseWebSocket):
         self._raise_closed()
 
     def _raise_closed(self) -> NoReturn:
+        self._is_told = True
         raise self._parts.link.closed_error()
 
     # What reconnecting asks
 
-    def _seen_close(self) -> ConnectionClosed | None:
-        return self._connection._seen_close()  # pyright: ignore[reportPrivateUsage]
+    def _seen_end(self) -> ConnectionClosed | None:
+        return self._connection._end_that_is_seen(is_told=self._is_told)  # pyright: ignore[reportPrivateUsage]
+
+    def _how_it_ended(self) -> ConnectionClosed:
+        return self._parts.link.closed_error()
 
     def _is_lost_by(self, error: ConnectionClosed) -> bool:
         return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]
@@ -458,11 +482,6 @@ class WebSocket(BaseWebSocket):
                 f"unclosed {self!r}: leave its block, or call close()", ResourceWarning, stacklevel=1, source=self
             )
             self._host.abandon()
-
-
-def _check_timeout(timeout: float) -> None:
-    if not timeout >= 0:
-        raise ValueError(f"timeout must not be under 0, and is {timeout!r}")
 
 
 def _nothing() -> None:

@@ -398,8 +398,15 @@ async def test_compress_says_whether_a_message_is_compressed() -> None:
                 sizes.append(server.stream.outgoing.total - before)
                 assert await server.peer.receive_message() == b"x" * 1000
         assert max(sizes[::2]) < 100 < 1000 < min(sizes[1::2])
+        for compress in (True, False):
+            before = server.stream.outgoing.total
+            await ws.send_json("x" * 1000, compress=compress)
+            assert (server.stream.outgoing.total - before < 100) is compress
+            assert await server.peer.receive_message() == f'"{"x" * 1000}"'
         with pytest.raises(TypeError, match="True, False or None"):
             await ws.send("text", compress=1)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="True, False or None"):
+            await ws.send_json("text", compress=1)  # type: ignore[call-overload]
 
 
 async def test_an_observer_hears_of_each_fragment(server: MemoryServer) -> None:

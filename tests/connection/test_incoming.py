@@ -271,6 +271,8 @@ async def test_text_that_is_not_utf8_fails_the_connection_behind_what_was(server
             with pytest.raises(ConnectionClosed) as caught:
                 await anext(message)
             assert caught.value.code == 1007
+            assert caught.value.reason is not None
+            assert caught.value.reason.startswith("invalid text: 'utf-8' codec can't decode byte 0xff")
 
 
 async def test_without_the_option_a_large_message_fails_the_connection(server: MemoryServer) -> None:
@@ -300,6 +302,18 @@ async def test_closing_with_a_large_message_that_nobody_takes_is_bounded(server:
                 async for _ in message:
                     pass
     assert ws.close_code == 1000
+
+
+async def test_without_its_block_it_raises_and_the_message_stays(server: MemoryServer) -> None:
+    async with streaming(server) as ws:
+        await server.peer.send(WsprotoText("one"), WsprotoText("two"))
+        incoming = ws.recv_chunks()
+        with pytest.raises(RuntimeError, match=r"async with ws\.recv_chunks\(\) as message"):
+            async for _ in incoming:
+                raise AssertionError("it was not entered")
+        assert await ws.recv() == TextMessage("one")
+        async with incoming as message:
+            assert [chunk async for chunk in message] == ["two"]
 
 
 async def test_the_option_is_a_bool(server: MemoryServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -200,6 +201,81 @@ async def test_a_close_that_the_block_has_not_seen_does_not_repeat_it() -> None:
             await anyio.wait_all_tasks_blocked()
             assert await ws.recv() == TextMessage("done")
     assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize("call", ["recv", "recv_text", "send", "ping", "iteration"])
+@pytest.mark.parametrize("code", [1006, 1012])
+async def test_a_loss_that_the_block_has_caught_goes_on(code: int, call: str) -> None:
+    server = ScriptedServer()
+    previous: list[object] = []
+    async for attempt in to(server):
+        async with attempt as ws:
+            previous.append(getattr(attempt.previous, "code", None))
+            if attempt.number == 1:
+                if code == 1006:
+                    server.peer.reset()
+                else:
+                    await server.peer.send(CloseConnection(code))
+                await anyio.wait_all_tasks_blocked()
+                with contextlib.suppress(ConnectionClosed):
+                    if call == "iteration":
+                        async for _ in ws:
+                            raise AssertionError("nothing was sent")
+                    elif call == "send":
+                        await ws.send("too late")
+                    else:
+                        await getattr(ws, call)()
+    assert previous == [None, code]
+
+
+@pytest.mark.parametrize("code", [1006, 1012])
+async def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(code: int) -> None:
+    server = ScriptedServer()
+    async for attempt in to(server):
+        async with attempt:
+            if code == 1006:
+                server.peer.reset()
+            else:
+                await server.peer.send(CloseConnection(code))
+            await anyio.wait_all_tasks_blocked()
+    assert len(server.peers) == 1
+
+
+async def test_a_loss_that_the_policy_does_not_retry_ends_the_loop_when_it_was_caught() -> None:
+    server = ScriptedServer()
+    async for attempt in to(server, ReconnectPolicy(close_codes=frozenset())):
+        async with attempt as ws:
+            server.peer.reset()
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+    assert len(server.peers) == 1
+
+
+async def test_an_attempt_says_how_the_last_connection_ended() -> None:
+    server = ScriptedServer(503)
+    server.answers.extend([None, 503, 503])
+    ends: list[object] = []
+    async for attempt in to(server):
+        async with attempt as ws:
+            ends.append(attempt.last_closed and attempt.last_closed.received)
+            assert isinstance(attempt.previous, HandshakeError)
+            if attempt.number == 2:
+                await server.peer.send(CloseConnection(1012, "back soon"))
+                async for _ in ws:
+                    raise AssertionError("nothing was sent")
+    assert ends == [None, CloseMessage(1012, "back soon")]
+
+
+async def test_an_attempt_says_how_a_connection_ended_that_the_block_gave_up() -> None:
+    server = ScriptedServer()
+    ends: list[object] = []
+    async for attempt in to(server):
+        ends.append(attempt.last_closed and type(attempt.last_closed))
+        with contextlib.suppress(KeyError):
+            async with attempt:
+                if attempt.number == 1:
+                    raise KeyError("mine")
+    assert ends == [None, ConnectionClosed]
 
 
 async def test_a_close_of_ours_is_no_loss() -> None:
@@ -413,15 +489,23 @@ async def test_a_handshake_without_an_answer_is_repeated() -> None:
     assert server.waits == [pytest.approx(11, abs=0.1)]
 
 
-async def test_an_attempt_that_is_not_entered_changes_nothing() -> None:
+async def test_an_attempt_that_is_not_entered_ends_the_loop_with_an_error() -> None:
     server = ScriptedServer()
-    skipped = 0
+    turns = 0
+    with pytest.raises(RuntimeError, match="not entered"):
+        async for _ in to(server):
+            turns += 1
+    assert turns == 1
+    assert server.peers == []
+
+
+async def test_an_attempt_can_be_entered_once() -> None:
+    server = ScriptedServer()
     async for attempt in to(server):
-        if skipped < 3:
-            skipped += 1
-            continue
         async with attempt:
-            assert attempt.number == 1
+            pass
+        with pytest.raises(RuntimeError, match="entered before"):
+            await attempt.__aenter__()
     assert len(server.peers) == 1
 
 
@@ -437,11 +521,28 @@ async def test_a_loop_can_be_run_again_from_the_beginning() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"max_message_size": 0}, ValueError), ({"client": 1}, TypeError), ({"headers": {"a": "b\r\nc"}}, ValueError)],
+    [
+        ({"max_message_size": 0}, ValueError),
+        ({"client": 1}, TypeError),
+        ({"headers": {"a": "b\r\nc"}}, ValueError),
+        ({"policy": 5}, TypeError),
+        ({"policy": ReconnectPolicy}, TypeError),
+        ({"url": "htp://test/"}, ValueError),
+        ({"url": "/feed"}, ValueError),
+    ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    given: dict[str, Any] = {"url": "ws://test/", **arguments}
     with pytest.raises(error):
-        reconnecting("ws://test/", **arguments)
+        reconnecting(**given)
+
+
+async def test_a_relative_url_belongs_to_the_client() -> None:
+    server = ScriptedServer()
+    async for attempt in reconnecting("feed", client=AsyncClient(handler=server, base_url="ws://test/")):
+        async with attempt:
+            break
+    assert server.requests[0].url.pathname == "/feed"
 
 
 @pytest.mark.parametrize("where", ["handshake", "pause", "pause-after-loss", "block"])

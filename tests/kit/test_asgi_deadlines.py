@@ -44,7 +44,7 @@ async def test_the_server_pings() -> None:
 async def test_the_wait_for_accept_is_bounded() -> None:
     application = Waits()
     async with client_of(application, accept_timeout=7) as client:
-        with pytest.raises(ReadTimeoutError, match=r"did neither accept nor refuse /x within 7 seconds"):
+        with pytest.raises(ReadTimeoutError, match=r"the application neither accepted nor refused /x within 7 seconds"):
             async with aconnect_ws(f"{URL}x", client=client):
                 pytest.fail("the application said nothing")
         await application.ended.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -107,6 +108,24 @@ async def test_a_subprotocol_that_was_not_offered_is_refused_by_the_client() -> 
         with pytest.raises(HandshakeError, match="'b', which was not offered"):
             async with aconnect_ws(URL, client=client):
                 pytest.fail("it was not offered")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"accept_timeout": -1}, ValueError),
+        ({"startup_timeout": "5"}, TypeError),
+        ({"shutdown_timeout": float("nan")}, ValueError),
+        ({"ping_interval": 0}, ValueError),
+        ({"ping_interval": -1}, ValueError),
+        ({"frame_size": 0}, ValueError),
+        ({"frame_size": -1}, ValueError),
+        ({"frame_size": 1.5}, TypeError),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=next(iter(arguments))):
+        WebSocketAsgiHandler(Echo(), **arguments)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import zapros
 from zapros import (
@@ -295,6 +296,79 @@ def test_an_entry_is_one_printable_line_and_comes_back(entry: Entry) -> None:
     line = str(entry)
     assert line.isprintable()
     assert Entry.parse(line) == entry
+
+
+async def test_a_handshake_that_was_lost_is_lost_again(tmp_path: Path) -> None:
+    path = tmp_path / "conversation.txt"
+
+    async def connect(url: str, client: AsyncClient | None = None) -> None:
+        with pytest.raises((HandshakeError, zapros.ReadError, zapros.ConnectionError)):
+            async with aconnect_ws(url, client=client):
+                pytest.fail("there was no answer")
+
+    with Recorder(path) as recorder:
+        async with scripted_server(Script().end(), Script().drop()) as server:
+            async with AsyncClient().wrap_with_middleware(recorder) as client:
+                for _ in range(2):
+                    await connect(server.url, client)
+        assert [entry.said() for entry in recorder.entries] == ['request "/"', "drop"] * 2
+    async with scripted_server(*Script.from_recording(path)) as server:
+        for _ in range(2):
+            await connect(server.url)
+
+
+def test_a_handshake_of_a_thread_that_was_lost_is_lost_again(tmp_path: Path) -> None:
+    path = tmp_path / "conversation.txt"
+
+    def connect(url: str, client: Client | None = None) -> None:
+        with pytest.raises((HandshakeError, zapros.ReadError, zapros.ConnectionError)):
+            with connect_ws(url, client=client):
+                pytest.fail("there was no answer")
+
+    with Recorder(path) as recorder, scripted_server(Script().end()) as server:
+        with Client().wrap_with_middleware(recorder) as client:
+            connect(server.url, client)
+        assert [entry.said() for entry in recorder.entries] == ['request "/"', "drop"]
+    with scripted_server(*Script.from_recording(path)) as server:
+        connect(server.url)
+
+
+async def test_a_handshake_that_was_given_up_gets_no_answer_again(tmp_path: Path) -> None:
+    path = tmp_path / "conversation.txt"
+
+    async def connect() -> None:
+        async with aconnect_ws(server.url, client=client):
+            pytest.fail("there was no answer")
+
+    with Recorder(path) as recorder:
+        async with scripted_server(Script().pause("asked").stall()) as server:
+            async with AsyncClient().wrap_with_middleware(recorder) as client, anyio.create_task_group() as tasks:
+                tasks.start_soon(connect)
+                await server.reached("asked")
+                server.resume("asked")
+                tasks.cancel_scope.cancel()
+        assert [(entry.sender, entry.said()) for entry in recorder.entries] == [
+            ("client", 'request "/"'),
+            ("client", "end"),
+        ]
+    (script,) = Script.from_recording(path)
+    assert [str(step) for step in script.steps] == ["expect_request('/')", "stall()"]
+
+
+@pytest.mark.parametrize("error", [zapros.ReadTimeoutError("late"), TimeoutError("late")], ids=repr)
+def test_a_handshake_that_took_too_long_was_given_up(tmp_path: Path, error: Exception) -> None:
+    class Late(BaseHandler):
+        def handle(self, request: Request) -> Response:
+            raise error
+
+        def close(self) -> None:
+            """There is nothing to close."""
+
+    with Recorder(tmp_path / "conversation.txt") as recorder:
+        client = Client(Late()).wrap_with_middleware(recorder)
+        with pytest.raises(zapros.ZaprosError), connect_ws("ws://test/", client=client):
+            pytest.fail("there was no answer")
+        assert [(entry.sender, entry.kind) for entry in recorder.entries] == [("client", "request"), ("client", "end")]
 
 
 async def test_a_violation_of_the_server_is_recorded(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import anyio
 import pytest
+from anyio.abc import ByteStream, SocketStream
 
 from zapros_websocket import CloseMessage, ConnectionClosed, HandshakeError, aconnect_ws
 from zapros_websocket.testing import Script, ScriptFailed, scripted_server
+from zapros_websocket.testing._peer import ClientLeft, Peer
+from zapros_websocket.testing._recording import Log
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +120,24 @@ async def test_a_client_that_ends_tcp_too_early() -> None:
     with pytest.raises(ScriptFailed, match=r"expect_text\(\), but the client ended TCP"):
         async with scripted_server(Script().expect_text()) as server:
             await say(server.port, HANDSHAKE)
+
+
+async def test_a_client_that_is_gone_is_told_with_the_name_of_an_error_that_says_nothing() -> None:
+    class Gone:
+        async def send(self, _: bytes) -> None:
+            raise anyio.BrokenResourceError
+
+    peer = Peer(1, cast("SocketStream", Gone()), cast("ByteStream", Gone()), Log(anyio.current_time, str))
+    with pytest.raises(ClientLeft, match=r"the client was gone \(BrokenResourceError\)"):
+        await peer.send_raw(b"x")
+
+
+async def test_long_messages_are_cut_short() -> None:
+    with pytest.raises(ScriptFailed) as caught:
+        async with scripted_server(Script().expect_binary(bytes(100_000))) as server, aconnect_ws(server.url) as ws:
+            await ws.send(b"x" * 100_000)
+    assert len(str(caught.value)) < 2000
+    assert "(400003 characters)" in str(caught.value)
 
 
 async def test_a_request_may_come_in_pieces() -> None:

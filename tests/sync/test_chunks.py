@@ -59,6 +59,17 @@ def test_an_iterable_is_one_message_in_its_place(deflate: bool) -> None:
     assert received == ["before", "aé", b"bytes and more", "ab", b"", "after"]
 
 
+def test_compress_says_whether_json_is_compressed() -> None:
+    server = PairServer(deflate=True)
+    with connect_ws("ws://test/", client=server.client, permessage_deflate=True, close_timeout=0) as ws:
+        for compress in (True, False):
+            ws.send_json("x" * 1000, compress=compress)
+            assert (len(server.peer.sock.recv(65536)) < 100) is compress
+        with pytest.raises(TypeError, match="True, False or None"):
+            ws.send_json("text", compress="no")  # type: ignore[call-overload]
+    server.close()
+
+
 @pytest.mark.parametrize("deflate", [False, True])
 def test_more_than_may_be_unsent_goes_out_as_the_peer_reads(deflate: bool) -> None:
     server = PairServer(deflate=deflate)

@@ -143,6 +143,18 @@ def test_abandoning_a_message_drops_the_rest_of_it_and_nothing_else(server: Pair
         assert ws.recv() == TextMessage("last")
 
 
+def test_without_its_block_it_raises_and_the_message_stays(server: PairServer) -> None:
+    with streaming(server) as ws:
+        server.peer.send(ws_events.TextMessage("one"), ws_events.TextMessage("two"))
+        incoming = ws.recv_chunks()
+        with pytest.raises(RuntimeError, match=r"with ws\.recv_chunks\(\) as message"):
+            for _ in incoming:
+                raise AssertionError("it was not entered")
+        assert ws.recv() == TextMessage("one")
+        with incoming as message:
+            assert list(message) == ["two"]
+
+
 def test_a_message_that_nobody_takes_stops_the_reader(server: PairServer) -> None:
     with streaming(server) as ws:
         written = threading.Event()

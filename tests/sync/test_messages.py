@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import wsproto.events as ws_events
 from zapros import URL, AsyncClient, Client
@@ -104,6 +106,10 @@ def test_recv_times_out_with_the_builtin_error_and_loses_nothing(server: PairSer
         for wrong in (-1, float("nan")):
             with pytest.raises(ValueError, match="timeout"):
                 ws.recv(timeout=wrong)
+        wrong_kind: Any = "1"
+        for call in (ws.recv, ws.recv_text, ws.recv_bytes, ws.recv_json, ws.recv_chunks):
+            with pytest.raises(TypeError, match="timeout must be a number, not '1'"):
+                call(timeout=wrong_kind)
 
 
 def test_bad_messages_raise_before_anything_is_written(server: PairServer) -> None:

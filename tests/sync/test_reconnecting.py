@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ from zapros_websocket import (
     HandshakeError,
     ReconnectPolicy,
     TextMessage,
+    WebSocket,
     connect_ws,
     reconnecting,
     reconnecting_sync,
@@ -39,7 +41,7 @@ LONGEST = ReconnectPolicy(first_pause=1, longest_pause=8, lived_after=10, random
 class ScriptedServer(PairServer):
     """Answers handshakes as told, and then as a server should."""
 
-    def __init__(self, *answers: int | Exception) -> None:
+    def __init__(self, *answers: int | Exception | None) -> None:
         super().__init__(stream=_stream)
         self.answers = deque(answers)
         self.headers: dict[str, str] = {}
@@ -84,7 +86,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest) -> Callable[..., ScriptedServer]:
-    def serve(*answers: int | Exception) -> ScriptedServer:
+    def serve(*answers: int | Exception | None) -> ScriptedServer:
         server = ScriptedServer(*answers)
         request.addfinalizer(server.close)
         return server
@@ -191,6 +193,78 @@ def test_a_close_as_a_message_counts_like_the_end_of_iteration(
     assert len(server.peers) == 2
 
 
+@pytest.mark.parametrize("call", ["recv", "recv_text", "send", "ping", "recv_chunks"])
+@pytest.mark.parametrize("code", [1006, 1012])
+def test_a_loss_that_the_block_has_caught_goes_on(
+    serve: Callable[..., ScriptedServer], clock: Clock, code: int, call: str
+) -> None:
+    server = serve()
+    previous: list[object] = []
+    for attempt in to(server):
+        with attempt as ws:
+            previous.append(getattr(attempt.previous, "code", None))
+            if attempt.number == 1:
+                _lose(server, ws, code)
+                with pytest.raises(ConnectionClosed):
+                    if call == "send":
+                        ws.send("too late")
+                    elif call == "recv_chunks":
+                        ws.recv_chunks().__enter__()
+                    else:
+                        # A close comes out as a message first.
+                        getattr(ws, call)()
+                        ws.recv()
+    assert previous == [None, code]
+
+
+@pytest.mark.parametrize("code", [1006, 1012])
+def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(serve: Callable[..., ScriptedServer], code: int) -> None:
+    server = serve()
+    for attempt in to(server):
+        with attempt as ws:
+            _lose(server, ws, code)
+    assert len(server.peers) == 1
+
+
+def _lose(server: ScriptedServer, ws: WebSocket, code: int) -> None:
+    """End the connection, and wait until it is over, but for what its user is told."""
+    if code == 1006:
+        server.peer.end()
+    else:
+        server.peer.send(CloseConnection(code))
+        server.peer.end()
+    ws._host.wait_until_over()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_an_attempt_says_how_the_last_connection_ended(serve: Callable[..., ScriptedServer], clock: Clock) -> None:
+    server = serve(503)
+    server.answers.extend([None, 503, 503])
+    ends: list[object] = []
+    for attempt in to(server):
+        with attempt as ws:
+            ends.append(attempt.last_closed and attempt.last_closed.received)
+            assert isinstance(attempt.previous, HandshakeError)
+            if attempt.number == 2:
+                server.peer.send(CloseConnection(1012, "back soon"))
+                for _ in ws:
+                    raise AssertionError("nothing was sent")
+    assert ends == [None, CloseMessage(1012, "back soon")]
+
+
+def test_an_attempt_says_how_a_connection_ended_that_the_block_gave_up(
+    serve: Callable[..., ScriptedServer], clock: Clock
+) -> None:
+    server = serve()
+    ends: list[object] = []
+    for attempt in to(server):
+        ends.append(attempt.last_closed and type(attempt.last_closed))
+        with contextlib.suppress(KeyError):
+            with attempt:
+                if attempt.number == 1:
+                    raise KeyError("mine")
+    assert ends == [None, ConnectionClosed]
+
+
 def test_a_close_of_ours_is_no_loss(serve: Callable[..., ScriptedServer]) -> None:
     server = serve()
     with pytest.raises(ConnectionClosed):
@@ -268,11 +342,27 @@ def test_a_loop_can_be_run_again_from_the_beginning(serve: Callable[..., Scripte
         ({"client": zapros.AsyncClient()}, TypeError),
         ({"headers": {"a": "b\r\nc"}}, ValueError),
         ({"portal": 1}, TypeError),
+        ({"policy": ReconnectPolicy}, TypeError),
+        ({"url": "htp://test/"}, ValueError),
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:
+    given: dict[str, Any] = {"url": "ws://test/", **arguments}
     with pytest.raises(error):
-        reconnecting_sync("ws://test/", **arguments)
+        reconnecting_sync(**given)
+
+
+def test_an_attempt_is_entered_once(serve: Callable[..., ScriptedServer]) -> None:
+    server = serve()
+    with pytest.raises(RuntimeError, match="not entered"):
+        for _ in to(server):
+            assert server.requests == []
+    for attempt in to(server):
+        with attempt:
+            pass
+        with pytest.raises(RuntimeError, match="entered before"):
+            attempt.__enter__()
+    assert len(server.requests) == 1
 
 
 def test_a_pause_without_end_is_one(serve: Callable[..., ScriptedServer], clock: Clock) -> None:

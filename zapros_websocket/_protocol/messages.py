@@ -109,6 +109,6 @@ def may_be_sent(code: int) -> bool:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-def not_utf8(error: UnicodeDecodeError) -> CloseMessage:
+def not_utf8(error: UnicodeDecodeError | str | None) -> CloseMessage:
     """The failure that a text message is whose payload is not UTF-8 (RFC 6455, section 8.1)."""
     return CloseMessage(CloseCode.INVALID_FRAME_PAYLOAD_DATA, f"invalid text: {error}")

@@ -74,17 +74,18 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.stream_large_messages, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"stream_large_messages is a bool, not {self.stream_large_messages!r}")
-        _check_number("max_message_size", self.max_message_size, int, least=1)
-        _check_number("close_timeout", self.close_timeout, (int, float))
+        check_number("max_message_size", self.max_message_size, int, least=1)
+        check_number("close_timeout", self.close_timeout, (int, float))
         for name in ("ping_interval", "ping_timeout", "open_timeout"):
             value: object = getattr(self, name)
             if value is not None:
-                _check_number(name, value, (int, float))
+                check_number(name, value, (int, float))
         if self.ping_interval == 0:
             raise ValueError("ping_interval must be more than 0 seconds; None switches keepalive off")
 
 
-def _check_number(name: str, value: object, kinds: type | tuple[type, ...], least: int = 0) -> None:
+def check_number(name: str, value: object, kinds: type | tuple[type, ...], least: int = 0) -> None:
+    """Raise TypeError or ValueError for a number of seconds or bytes that cannot be."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{name} must be a number, not {value!r}")
     if not value >= least:  # type: ignore[operator]

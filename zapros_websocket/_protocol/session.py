@@ -40,6 +40,7 @@ from .messages import (
     PingMessage,
     PongMessage,
     TextMessage,
+    not_utf8,
 )
 from .outgoing import PING, PONG
 from .sequence import Sequence
@@ -405,8 +406,10 @@ class Session:
                 self.state = State.CLOSED
                 self._settle()
             else:
-                failure = self._fragments.failure
-                self._fail(failure or CloseMessage(int(event.code), event.reason))
+                failure = self._fragments.failure or CloseMessage(int(event.code), event.reason)
+                if event.code == CloseCode.INVALID_FRAME_PAYLOAD_DATA and self._fragments.failure is None:
+                    failure = not_utf8(event.reason)
+                self._fail(failure)
 
     def _count(self, event: WsprotoText | BytesMessage) -> None:
         if self.inflates:

@@ -23,6 +23,7 @@ import zapros
 from anyio import CancelScope, Event, create_task_group, current_effective_deadline, move_on_after, sleep_forever
 from zapros import AsgiHandler, AsyncBaseHandler, Request, Response
 
+from .._protocol.options import check_number
 from ._application import Application, AsgiEvent, Conversation, Receive, Send
 from ._lifespan import Lifespan
 
@@ -60,6 +61,10 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         shutdown_timeout: Seconds for its shutdown, and before that for the connections of the application to end.
         ping_interval: Seconds between the pings of the server; None sends none.
         frame_size: Bytes in a frame that the server sends; a longer message goes in several. None never fragments.
+
+    Raises:
+        TypeError: a time or a size is no number.
+        ValueError: a time is negative, or the interval or the size is not over 0.
     """
 
     def __init__(
@@ -76,6 +81,15 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         ping_interval: float | None = None,
         frame_size: int | None = None,
     ) -> None:
+        check_number("accept_timeout", accept_timeout, (int, float))
+        check_number("startup_timeout", startup_timeout, (int, float))
+        check_number("shutdown_timeout", shutdown_timeout, (int, float))
+        if ping_interval is not None:
+            check_number("ping_interval", ping_interval, (int, float))
+            if ping_interval == 0:
+                raise ValueError("ping_interval must be more than 0 seconds; None sends no pings")
+        if frame_size is not None:
+            check_number("frame_size", frame_size, int, least=1)
         self._application = application
         self._accept_timeout = accept_timeout
         self._raise_app_exceptions = raise_app_exceptions
@@ -120,7 +134,7 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
 
         Raises:
             BaseException: what the application raised before it accepted.
-            zapros.ReadTimeoutError: it did neither accept nor refuse within ``accept_timeout``.
+            zapros.ReadTimeoutError: it neither accepted nor refused within ``accept_timeout``.
         """
         host = await self._started()
         if not _is_websocket(request):
@@ -146,7 +160,7 @@ class WebSocketAsgiHandler(AsyncBaseHandler):
         if conversation.answer is None:
             conversation.cancel()
             raise zapros.ReadTimeoutError(
-                f"the application did neither accept nor refuse {conversation.path} within "
+                f"the application neither accepted nor refused {conversation.path} within "
                 f"{self._accept_timeout:g} seconds"
             )
         if conversation.error is not None and conversation.answer.status != 101 and self._raise_app_exceptions:

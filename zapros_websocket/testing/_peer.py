@@ -246,7 +246,7 @@ class Peer:
         try:
             await self._stream.send(data)
         except GONE as error:
-            raise ClientLeft(f"the client was gone ({error or type(error).__name__})") from error
+            raise ClientLeft(f"the client was gone ({str(error) or type(error).__name__})") from error
 
 
 def describe(message: Message) -> str:

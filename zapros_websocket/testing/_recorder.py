@@ -28,6 +28,7 @@ from zapros import (
     Request,
     Response,
 )
+from zapros import TimeoutError as ZaprosTimeoutError
 
 from .._protocol.deflate import Deflate
 from .._protocol.options import PerMessageDeflateExtension
@@ -47,8 +48,10 @@ class Recorder:
             client = AsyncClient().wrap_with_middleware(recorder)  # or a Client
 
     A line has the number of the connection, the seconds since the first line, ``>`` for the client or ``<`` for the
-    server, and what was said: text as a JSON string, bytes in base64. Headers are not recorded; a secret in the query
-    or in a message is. ``Script.from_recording`` makes scripts of the file, for ``scripted_server`` to play it back.
+    server, and what was said: text as a JSON string, bytes in base64. Headers are not recorded, nor the body of a
+    refusal; a secret in the query or in a message is. A handshake without an answer is a ``drop`` of the server, or the
+    ``end`` of a client that did not wait any longer. ``Script.from_recording`` makes scripts of the file, for
+    ``scripted_server`` to play it back.
 
     Args:
         path: The file to write; what is in it is replaced.
@@ -127,6 +130,13 @@ class _Line:
             if not self._is_over:
                 self._log.add(self._number, sender, kind, number=number, data=data)
 
+    def unanswered(self, error: BaseException) -> None:
+        """The handshake was lost, or the client has not waited for the answer any longer."""
+        if isinstance(error, Exception) and not isinstance(error, (TimeoutError, ZaprosTimeoutError)):
+            self.event("server", "drop")
+        else:
+            self.end()
+
     def begin(self, *, deflate: bool) -> None:
         """From now on there are frames."""
         # The largest window inflates what any window has deflated, with a context that is kept or not.
@@ -172,7 +182,11 @@ class _Recording(AsyncBaseMiddleware, BaseMiddleware):
         if not _is_handshake(request):
             return await self.async_next.ahandle(request)
         line = self._recorder.new_connection(_target(request))
-        response = await self.async_next.ahandle(request)
+        try:
+            response = await self.async_next.ahandle(request)
+        except BaseException as error:
+            line.unanswered(error)
+            raise
         application = response.context.get("handoff", {}).get("_asgi_websocket_stream")
         if application is not None:
             await application.aclose()
@@ -188,7 +202,11 @@ class _Recording(AsyncBaseMiddleware, BaseMiddleware):
         if not _is_handshake(request):
             return self.next.handle(request)
         line = self._recorder.new_connection(_target(request))
-        response = self.next.handle(request)
+        try:
+            response = self.next.handle(request)
+        except BaseException as error:
+            line.unanswered(error)
+            raise
         stream = _begin(line, response)
         if stream is not None:
             recorded = _RecordedStream(cast("BaseNetworkStream", stream), line)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from unittest.mock import ANY
 
 from .._protocol import frames
@@ -49,6 +50,14 @@ from ._steps import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+# What is equal to its own kind only.
+_PLAIN: Final = (str, *_BYTES, int, float, list, tuple, dict, set, frozenset, type(None))
+
+# Characters of an argument that a step shows.
+_SHOWN: Final = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -65,7 +74,7 @@ class Script:
 
     What is expected is a value that must be equal, a compiled regular expression that must match a whole text, or a
     function that is given what came and says whether it is right. By default it is ``unittest.mock.ANY``, which can
-    also stand for a part of a value.
+    also stand for a part of a value. What can never come, such as a number for a text, is a TypeError at once.
 
     Attributes:
         steps: The steps so far.
@@ -101,6 +110,8 @@ class Script:
         Raises:
             ValueError: the handshake was accepted before, or HTTP cannot carry a header.
         """
+        if not isinstance(subprotocol, (str, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a subprotocol is a str, not {subprotocol!r}")
         lines = _checked_headers(headers)
         return self._and(Accept(_written("accept", subprotocol), subprotocol, lines, permessage_deflate))
 
@@ -108,16 +119,23 @@ class Script:
         """Answer with another status, and end.
 
         Raises:
-            ValueError: the handshake was accepted before, or HTTP cannot carry a header.
+            TypeError: the status is no number, or the body neither a ``str`` nor bytes.
+            ValueError: the status is none that ends a handshake, the handshake was accepted before, or HTTP cannot
+                carry a header.
         """
+        if isinstance(status, bool) or not isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a status is a whole number, not {status!r}")
+        if not 200 <= status <= 999:
+            raise ValueError(f"a refusal has a status from 200 to 999, not {status}; accept() answers 101")
         lines = _checked_headers(headers)
-        data = body.encode() if isinstance(body, str) else body
+        data = body.encode() if isinstance(body, str) else _bytes(body)
         return self._and(Refuse(_written("refuse", status), status, lines, data))
 
     # What the client says
 
     def expect_text(self, text: ExpectedText = ANY) -> Script:
         """Expect a text message, in however many frames."""
+        _check_expected(text, str)
         return self._expect(
             _written("expect_text", text),
             TextMessage,
@@ -134,6 +152,7 @@ class Script:
 
     def expect_binary(self, data: ExpectedBytes = ANY) -> Script:
         """Expect a binary message, in however many frames."""
+        _check_expected(data, *_BYTES)
         return self._expect(
             _written("expect_binary", data),
             BinaryMessage,
@@ -142,6 +161,7 @@ class Script:
 
     def expect_ping(self, payload: ExpectedBytes = ANY, *, answer: bool = True) -> Script:
         """Expect a ping, and answer it or do not."""
+        _check_expected(payload, *_BYTES)
         return self._expect(
             _written("expect_ping", payload),
             PingMessage,
@@ -151,6 +171,7 @@ class Script:
 
     def expect_pong(self, payload: ExpectedBytes = ANY) -> Script:
         """Expect a pong."""
+        _check_expected(payload, *_BYTES)
         return self._expect(
             _written("expect_pong", payload),
             PongMessage,
@@ -161,6 +182,8 @@ class Script:
         self, code: int | Callable[[int], object] = ANY, reason: ExpectedText = ANY, *, answer: bool = True
     ) -> Script:
         """Expect a close frame, 1005 for one without a code; answer it and end TCP, or do neither."""
+        _check_expected(code, int)
+        _check_expected(reason, str)
         return self._expect(
             _written("expect_close", code, reason),
             CloseMessage,
@@ -204,12 +227,13 @@ class Script:
         """Send one message in a frame for each piece: a text if they are ``str``, with pings and pongs in between.
 
         Raises:
-            TypeError: there are texts and bytes, or nothing at all.
+            TypeError: there are texts and bytes, or nothing at all, or a piece is none.
         """
         written = _written("send_fragments", *pieces)
         texts = [piece for piece in pieces if isinstance(piece, str)]
         data = [piece for piece in pieces if isinstance(piece, bytes)]
-        if bool(texts) == bool(data):
+        controls = [piece for piece in pieces if isinstance(piece, (PingMessage, PongMessage))]
+        if bool(texts) == bool(data) or len(texts) + len(data) + len(controls) < len(pieces):
             raise TypeError("the fragments of one message are str or bytes, and there is at least one")
         encoded = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
         if texts:
@@ -217,8 +241,11 @@ class Script:
         return self._and(SendFragments(written, frames.BINARY, encoded, BinaryMessage(b"".join(data))))
 
     def send_raw(self, data: bytes) -> Script:
-        """Send bytes as they are: a frame that is none, half a frame, or no HTTP when nothing was accepted yet."""
-        return self._and(SendRaw(_written("send_raw", data), data))
+        """Send bytes as they are: a frame that is none, half a frame, or no HTTP when nothing was accepted yet.
+
+        It accepts nothing by itself: put ``accept`` before it, unless the bytes stand in the place of an answer.
+        """
+        return self._and(SendRaw(_written("send_raw", data), _bytes(data)))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> Script:
         """Send a close frame, of any code (1005: without one), wait for the client's, and end TCP."""
@@ -291,7 +318,9 @@ class Script:
             case "client", "close":
                 return self.expect_close(number, text)
             case "client", "end" | "drop":
-                return self.expect_end()
+                was_accepted = any(isinstance(step, Accept) for step in self.steps)
+                # Without an answer it was the client that did not wait for one any longer.
+                return self.expect_end() if was_accepted else self.stall()
             case "server", "text":
                 return self.send_text(text)
             case "server", "binary":
@@ -326,6 +355,23 @@ class Script:
         return replace(self, steps=(*self.steps, step))
 
 
+def _bytes(data: object) -> bytes:
+    if not isinstance(data, _BYTES):
+        raise TypeError(f"bytes are asked for, not {data!r}")
+    return bytes(data)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _check_expected(expected: object, *kinds: type) -> None:
+    """Raise TypeError for what nothing that comes can be equal to; objects of other classes may know better."""
+    shown = _short(repr(expected))
+    if isinstance(expected, re.Pattern):
+        can_fit = str in kinds and isinstance(expected.pattern, str)  # pyright: ignore[reportUnknownMemberType]
+    else:
+        can_fit = isinstance(expected, kinds) or not isinstance(expected, _PLAIN)
+    if not can_fit:
+        raise TypeError(f"a {kinds[0].__name__} is what comes, which can never fit {shown}")
+
+
 def _checked_headers(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     lines = tuple(headers)
     check_headers(lines)
@@ -340,8 +386,14 @@ def _close(code: int, reason: str) -> CloseMessage:
 
 
 def _written(name: str, *arguments: object, **options: object) -> str:
-    shown = [repr(argument) for argument in arguments]
+    shown = [_short(repr(argument)) for argument in arguments]
     while shown and (arguments[len(shown) - 1] is ANY or arguments[len(shown) - 1] is None):
         shown.pop()
-    shown += [f"{key}={value!r}" for key, value in options.items() if value is not ANY and value is not None]
+    shown += [
+        f"{key}={_short(repr(value))}" for key, value in options.items() if value is not ANY and value is not None
+    ]
     return f"{name}({', '.join(shown)})"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -20,6 +20,7 @@ from anyio.abc import SocketStream
 from anyio.from_thread import BlockingPortal
 from anyio.streams.tls import TLSStream
 
+from .._protocol.options import check_number
 from ._company import Company, ScriptFailed
 from ._peer import GONE, HandshakeRequest
 from ._recording import Entry
@@ -153,6 +154,7 @@ class scripted_server:
         for script in (*scripts, afterwards):
             if script is not None and not isinstance(script, Script):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"a script is a Script, not {script!r}")
+        check_number("timeout", timeout, (int, float))
         self._scripts = scripts
         self._afterwards = afterwards
         self._timeout = timeout
