@@ -88,7 +88,7 @@ async def _connect_and_talk(
         except HandshakeError as error:
             display.complain(f"{error}")
             if error.response is not None:
-                for line in error.response.text[:MAX_BODY_SHOWN].splitlines():
+                for line in error.response.read().decode(errors="replace")[:MAX_BODY_SHOWN].splitlines():
                     display.complain(f"  {line}")
             return Status.REFUSED
         except zapros.ZaprosError as error:
