@@ -117,7 +117,7 @@ class Side:
         # pieces the newest one was.
         self.taken = 0
         self.begun = 0
-        self.given = 0
+        self.given: int = 0
         self.pieces = 0
         self._protocol = protocol or Connection(SERVER)
         self._goes_on = Event()
