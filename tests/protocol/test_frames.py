@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import random
+import zlib
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.extensions import PerMessageDeflate
 
-from zapros_websocket._protocol.deflate import Deflate, most_compressed
+from zapros_websocket._protocol.deflate import ENOUGH, TAIL, Deflate, most_compressed
 from zapros_websocket._protocol.frames import span
 from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, Message, TextMessage
 from zapros_websocket._protocol.options import PerMessageDeflateExtension
@@ -50,6 +51,18 @@ def read(
 
 
 # Encoding
+
+
+def test_it_stops_where_much_was_inflated_and_goes_on_in_the_next_call(form: Form) -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    payload = (compressor.compress(bytes(ENOUGH)) + compressor.flush(zlib.Z_FULL_FLUSH)).removesuffix(TAIL)
+    large, small = frame(BINARY, payload, reserved=RSV1), frame(BINARY, b"x")
+    wire = small + large + small
+    stop = len(small + large)
+    messages, *where = read(form, wire, limit=ENOUGH, deflate=True)
+    assert messages == [BinaryMessage(b"x"), BinaryMessage(bytes(ENOUGH))]
+    assert where == [stop, stop, None]
+    assert read(form, wire, stop, limit=ENOUGH, deflate=True)[0] == [BinaryMessage(b"x")]
 
 
 @pytest.mark.parametrize("length", [*range(20), 125, 126, 127, 8191, 8192, 8193, 16384, 65535, 65536, 65537])
