@@ -371,8 +371,12 @@ def test_an_interrupt_while_it_reads_loses_nothing(reads: list[str]) -> None:
                 await trio.lowlevel.checkpoint()
             assert len(reads) == 1
 
-    # An interrupt comes out in the main task.
-    trio.run(receive_interrupted)
+    # An interrupt comes out in the main task, if it is not ignored: what is started in the background ignores it.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        trio.run(receive_interrupted)
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 async def test_the_watch_is_not_left_where_time_stands_still(reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
