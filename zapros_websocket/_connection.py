@@ -318,10 +318,10 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         has_given_close = self._session.received is not None and not self._link.owes_close_message
         if self._link.is_closed_here or not (is_told or has_given_close):
             return None
-        return self._link.closed_error()
+        return self._link.how_it_ended()
 
     def _how_it_ended(self) -> ConnectionClosed:
-        return self._link.closed_error()
+        return self._link.how_it_ended()
 
     def _is_lost_by(self, error: ConnectionClosed) -> bool:
         """Whether the error says how this very connection ended, and it was not this side that closed it."""

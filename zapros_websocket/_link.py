@@ -449,13 +449,17 @@ class Link:
             raise self.closed_error()
 
     def closed_error(self, cause: Exception | None = None) -> ConnectionClosed:
-        """The error that says how the connection was closed, or is being closed."""
+        """The error that tells the user how the connection was closed, or is being closed."""
+        self.is_told = True
+        return self.how_it_ended(cause)
+
+    def how_it_ended(self, cause: Exception | None = None) -> ConnectionClosed:
+        """The same, for who is not the user."""
         session = self.session
         end = session.received or session.failure or session.sent
         if end is None:
             assert self._is_given_up
             end = CloseMessage(CloseCode.ABNORMAL, f"the connection was lost: {self._cause}")
-        self.is_told = True
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error

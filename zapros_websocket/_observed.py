@@ -157,7 +157,7 @@ class ObservedLink(Link):
         try:
             await super()._end()
         finally:
-            end, by = self.closed_error(), self._closed_by()
+            end, by = self.how_it_ended(), self._closed_by()
             self._observers.tell(lambda observer: observer.closed(end, by=by))
 
     def _closed_by(self) -> Literal["client", "server"] | None:

@@ -359,7 +359,7 @@ class Outbox:
         with self._mutex:
             self._is_over = True
             self._wake()
-        self._drop(self._link.closed_error(), [])
+        self._drop(self._link.how_it_ended(), [])
         self._work.set()
         self._idle.set()
 

@@ -471,7 +471,7 @@ class WebSocket(BaseWebSocket):
         return self._connection._end_that_is_seen(is_told=self._is_told)  # pyright: ignore[reportPrivateUsage]
 
     def _how_it_ended(self) -> ConnectionClosed:
-        return self._parts.link.closed_error()
+        return self._parts.link.how_it_ended()
 
     def _is_lost_by(self, error: ConnectionClosed) -> bool:
         return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]

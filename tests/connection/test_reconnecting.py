@@ -22,6 +22,7 @@ from zapros_websocket import (
     HandshakeError,
     HandshakeTimeoutError,
     Message,
+    Observer,
     ReconnectPolicy,
     TextMessage,
     aconnect_ws,
@@ -59,8 +60,10 @@ class ScriptedServer(MemoryServer):
         return [round(b - a, 3) for a, b in zip(self.times, self.times[1:], strict=False)]
 
 
-def to(server: ScriptedServer, policy: ReconnectPolicy = LONGEST) -> reconnecting:
-    return reconnecting("ws://test/", policy=policy, client=server.client, close_timeout=0, ping_interval=None)
+def to(server: ScriptedServer, policy: ReconnectPolicy = LONGEST, observer: Observer | None = None) -> reconnecting:
+    return reconnecting(
+        "ws://test/", policy=policy, client=server.client, close_timeout=0, ping_interval=None, observer=observer
+    )
 
 
 async def test_a_block_that_ends_ends_the_loop() -> None:
@@ -229,16 +232,17 @@ async def test_a_loss_that_the_block_has_caught_goes_on(code: int, call: str) ->
 
 
 @pytest.mark.parametrize("code", [1006, 1012])
-async def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(code: int) -> None:
+@pytest.mark.parametrize("observer", [None, Observer()], ids=["unobserved", "observed"])
+async def test_an_end_that_the_block_has_not_seen_does_not_repeat_it(code: int, observer: Observer | None) -> None:
     server = ScriptedServer()
-    async for attempt in to(server):
+    async for attempt in to(server, observer=observer):
         async with attempt:
             if code == 1006:
                 server.peer.reset()
             else:
                 await server.peer.send(CloseConnection(code))
             await anyio.wait_all_tasks_blocked()
-    assert len(server.peers) == 1
+        assert len(server.peers) == 1
 
 
 async def test_a_loss_that_the_policy_does_not_retry_ends_the_loop_when_it_was_caught() -> None:
