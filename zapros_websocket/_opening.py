@@ -70,6 +70,7 @@ class Opening:
         if not isinstance(url, (str, URL)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"the url is a str or a zapros.URL, not {type(url).__name__}")
         self._url = url
+        self._checked: URL | None = None
         # A name that is no sequence of names is refused as it is.
         names = subprotocols if isinstance(subprotocols, str) else tuple(subprotocols or ())
         self._offer = Offer(names, deflate)
@@ -82,12 +83,14 @@ class Opening:
 
     def check_url(self, client: AsyncClient | Client | None) -> None:
         """Raise ValueError for a URL that no handshake through ``client`` can be sent to."""
-        _resolve(self._url, None if client is None else client.base_url)
+        self._checked = _resolve(self._url, None if client is None else client.base_url)
 
     def attempt(self, client: AsyncClient | Client) -> Attempt:
         """The handshake through ``client``, with a key of its own (RFC 6455, section 4.1)."""
         offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
-        return Attempt(_resolve(self._url, client.base_url), client, offer, self.headers, self._context)
+        # An attempt takes the credentials out of its URL: each has one of its own.
+        url, self._checked = self._checked or _resolve(self._url, client.base_url), None
+        return Attempt(url, client, offer, self.headers, self._context)
 
     async def through(self, client: AsyncClient, timeout: float | None) -> Opened:
         """Send the request and judge the answer, within ``timeout`` seconds.
