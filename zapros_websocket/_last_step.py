@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from zapros import (
     URL,
@@ -155,9 +155,13 @@ class _EachHop(_Step):
         _prepare(request)
 
 
+# What Zapros follows; the other statuses from 300 on are answers.
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+
+
 def _can_be_followed(request: Request, response: Response) -> bool:
     location = response.headers.get("Location")
-    if not 300 <= response.status < 400 or location is None:
+    if response.status not in _REDIRECTS or location is None:
         return True
     try:
         url = URL(location, base=request.url.to_string())
