@@ -92,6 +92,22 @@ async def receive(ws: AsyncWebSocket, into: list[object]) -> None:
         into.append(error)
 
 
+@asynccontextmanager
+async def waiting(ws: AsyncWebSocket, received: list[object]) -> AsyncGenerator[trio.Nursery, None]:
+    """A task waits for a message in the block, and is waited for at its end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive, ws, received)
+        await wait_all_tasks_blocked()
+        yield nursery
+
+
+def seen(theirs: socket.socket) -> list[Event]:
+    """What the client has sent."""
+    server = Connection(SERVER)
+    server.receive_data(theirs.recv(100))
+    return list(server.events())
+
+
 async def test_behind_two_messages_the_third_is_received_by_who_waits_for_it(reads: list[str]) -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
@@ -126,15 +142,11 @@ async def test_a_ping_is_answered_by_the_reader_while_a_task_is_on_watch() -> No
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received):
             theirs.sendall(send(Ping(b"?")))
             await wait_all_tasks_blocked()
         assert received == [PingMessage(b"?")]
-        server = Connection(SERVER)
-        server.receive_data(theirs.recv(100))
-        assert list(server.events()) == [Pong(b"?")]
+        assert seen(theirs) == [Pong(b"?")]
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": (CLOCK := MockClock())})], ids=["trio"])
@@ -157,9 +169,7 @@ async def test_the_watch_comes_back_when_nothing_was_received_for_a_while(
             await wait_all_tasks_blocked()
         theirs.sendall(send(Ping(b"?")))
         await wait_all_tasks_blocked()
-        server = Connection(SERVER)
-        server.receive_data(theirs.recv(100))
-        assert list(server.events()) == [Pong(b"?")]
+        assert seen(theirs) == [Pong(b"?")]
 
 
 async def test_two_tasks_that_wait_are_served_by_the_reader_in_turn(reads: list[str]) -> None:
@@ -179,9 +189,7 @@ async def test_a_second_task_does_not_disturb_a_send_that_waits_for_the_socket()
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received) as nursery:
             nursery.start_soon(ws.send, LARGE)
             await wait_all_tasks_blocked()
             nursery.start_soon(receive, ws, received)
@@ -209,9 +217,7 @@ async def test_a_task_that_loses_the_watch_in_the_moment_in_which_something_come
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received):
             trio.lowlevel.add_instrument(TakingBack())
             theirs.sendall(send(BytesMessage(b"once")))
         assert received == [BinaryMessage(b"once")]
@@ -223,9 +229,7 @@ async def test_cancelling_the_task_on_watch_loses_nothing() -> None:
         await converse(ws, theirs, send)
         received: list[object] = []
         for number in range(5):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(receive, ws, received)
-                await wait_all_tasks_blocked()
+            async with waiting(ws, received) as nursery:
                 theirs.sendall(send(BytesMessage(b"%d" % number)))
                 nursery.cancel_scope.cancel()
         while len(received) < 5:
@@ -240,9 +244,7 @@ async def test_a_ping_of_our_own_has_the_reader_back_for_its_pong() -> None:
             nursery.start_soon(ws.ping)
             theirs.setblocking(False)
             await trio.lowlevel.wait_readable(theirs)
-            server = Connection(SERVER)
-            server.receive_data(theirs.recv(100))
-            [event] = server.events()
+            [event] = seen(theirs)
             assert isinstance(event, Ping)
             theirs.sendall(send(event.response()))
 
@@ -254,9 +256,7 @@ async def test_keepalive_has_the_reader_back_for_its_pong(monkeypatch: pytest.Mo
         await converse(ws, theirs, send)
         PING_CLOCK.jump(10)
         await wait_all_tasks_blocked()
-        server = Connection(SERVER)
-        server.receive_data(theirs.recv(100))
-        [event] = server.events()
+        [event] = seen(theirs)
         assert isinstance(event, Ping)
         theirs.sendall(send(event.response()))
         await wait_all_tasks_blocked()
@@ -267,9 +267,7 @@ async def test_closing_ends_the_wait_on_watch() -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received):
             await ws.close()
         assert isinstance(received[0], ConnectionClosed)
 
@@ -278,9 +276,7 @@ async def test_a_reset_is_found_on_watch() -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received):
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             theirs.close()
         [error] = received
@@ -292,9 +288,7 @@ async def test_a_socket_that_somebody_closes_is_found_on_watch() -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received):
             await ws._link.stream.aclose(grace=0)  # pyright: ignore[reportPrivateUsage]
         assert isinstance(received[0], ConnectionClosed)
 
@@ -315,9 +309,7 @@ async def test_a_message_in_many_reads_is_received_by_who_waits_for_it(
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive, ws, received)
-            await wait_all_tasks_blocked()
+        async with waiting(ws, received) as nursery:
             nursery.start_soon(count)
             theirs.sendall(send(BytesMessage(bytes(100))))
             while not received:

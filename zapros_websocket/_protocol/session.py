@@ -406,10 +406,9 @@ class Session:
                 self.state = State.CLOSED
                 self._settle()
             else:
-                failure = self._fragments.failure or CloseMessage(int(event.code), event.reason)
-                if event.code == CloseCode.INVALID_FRAME_PAYLOAD_DATA and self._fragments.failure is None:
-                    failure = not_utf8(event.reason)
-                self._fail(failure)
+                is_of_text = event.code == CloseCode.INVALID_FRAME_PAYLOAD_DATA
+                failure = not_utf8(event.reason) if is_of_text else CloseMessage(int(event.code), event.reason)
+                self._fail(self._fragments.failure or failure)
 
     def _count(self, event: WsprotoText | BytesMessage) -> None:
         if self.inflates:
