@@ -166,21 +166,26 @@ class Peer:
             pipe.change()
 
 
-def accepting(request: Request) -> dict[str, str]:
+def accepting(request: Request, deflate: SteadyDeflate | None = None) -> dict[str, str]:
     """The headers of a valid 101."""
     accept = generate_accept_token(request.headers["Sec-WebSocket-Key"].encode()).decode()
-    return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept}
+    if deflate is not None:
+        agreed = deflate.accept(request.headers["Sec-WebSocket-Extensions"])
+        headers["Sec-WebSocket-Extensions"] = f"permessage-deflate; {agreed}"
+    return headers
 
 
 class StreamHandler(AsyncBaseHandler):
-    """A handler that accepts the handshake and hands ``stream`` over."""
+    """A handler that accepts the handshake, and compression as ``deflate`` does, and hands ``stream`` over."""
 
-    def __init__(self, stream: AsyncBaseNetworkStream) -> None:
+    def __init__(self, stream: AsyncBaseNetworkStream, deflate: SteadyDeflate | None = None) -> None:
         self.stream = stream
+        self.deflate = deflate
 
     async def ahandle(self, request: Request) -> Response:
         context: ResponseContext = {"handoff": {"network_stream": self.stream}}
-        return Response(101, accepting(request), context=context, request=request)
+        return Response(101, accepting(request, self.deflate), context=context, request=request)
 
 
 class MemoryServer(AsyncBaseHandler):
@@ -210,13 +215,8 @@ class MemoryServer(AsyncBaseHandler):
         self.requests.append(request)
         there, back = Pipe(self.capacity), Pipe(self.capacity)
         self._stream = MemoryStream(incoming=back, outgoing=there)
-        headers = accepting(request)
-        extension: SteadyDeflate | None = None
-        if self.deflate:
-            extension = SteadyDeflate()
-            headers["Sec-WebSocket-Extensions"] = (
-                f"permessage-deflate; {extension.accept(request.headers['Sec-WebSocket-Extensions'])}"
-            )
+        extension = SteadyDeflate() if self.deflate else None
+        headers = accepting(request, extension)
         self.peers.append(Peer(MemoryStream(incoming=there, outgoing=back), extension))
         context: ResponseContext = {"handoff": {"network_stream": self._stream, "trailing_data": self.trailing}}
         return Response(101, headers, context=context, request=request)

@@ -146,7 +146,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             opcode, payload = prepared
         if opcode <= BINARY:
             # Whoever has to let others run does so in its turn: nobody who calls later goes in front.
-            if not self._is_due() and self._send_now(opcode, payload):
+            if not self._is_due() and self._send_now(opcode, payload, compress):
                 return
         elif not self._link.stream.carries_control:
             await self._pace.observe()

@@ -74,6 +74,7 @@ class Writer:
         self._eager = stream if isinstance(stream, EagerStream) else None
         self._sender = None if self._eager is None else self._eager.sender
         self._session = session
+        self._is_plain = not session.compresses
         self._pace = pace
         self._broken = broken
         self._failed = failed
@@ -91,7 +92,7 @@ class Writer:
         self._left: memoryview | None = None
         self._next_turn = NextTurn(new_waiter, start, self.write_gathered, finish_gathered)
 
-    def send_now(self, opcode: int, payload: bytes | memoryview) -> bool:
+    def send_now(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> bool:
         """Write a message if that can be done at once, whole, or gather it; if not, ``write`` it in the same step."""
         eager = self._eager
         if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
@@ -99,17 +100,20 @@ class Writer:
         switches = context_switches()
         gathered = self._gathered
         if switches == self._switches and len(payload) <= _SMALL and (gathered or self._next_turn.ask()):
-            gathered += encode(opcode, payload)
+            gathered += encode(opcode, payload) if self._is_plain else self._session.encode(opcode, payload, compress)
             if len(gathered) >= _GATHERED:
                 self.write_gathered()
             return True
         if gathered and (self.write_gathered() or self.is_over):
             return False
         sender = self._sender
-        if (sender is None or len(payload) >= _LARGE) and not eager.is_writable():
+        if self._is_plain and sender is not None and len(payload) < _LARGE:
+            # Such a frame depends on nothing but its message, and may be thrown away again.
+            frame = encode(opcode, payload)
+        elif eager.is_writable():
+            frame = self._session.encode(opcode, payload, compress)
+        else:
             return False
-        # Without compression a frame depends on nothing but its message, so it may be thrown away again.
-        frame = encode(opcode, payload)
         left: bytes | memoryview
         try:
             if sender is None:
@@ -122,6 +126,8 @@ class Writer:
                     return True
                 left = memoryview(frame)[sent:]
         except BlockingIOError:
+            if not self._is_plain:
+                self._rest = memoryview(frame)
             return False
         except OSError as error:
             self._error = error

@@ -294,6 +294,16 @@ def test_the_level_says_how_hard_zlib_tries() -> None:
     assert sizes[0] > len(payload) > sizes[1] > sizes[2]
 
 
+def test_by_default_zlib_tries_less_hard_than_it_would_by_itself() -> None:
+    payload = bytes(Random(0).choices(b"0123456789", k=5000))
+    assert compressed_by(PerMessageDeflateExtension(), payload) == compressed_by(
+        PerMessageDeflateExtension(level=3), payload
+    )
+    assert compressed_by(PerMessageDeflateExtension(), payload) != compressed_by(
+        PerMessageDeflateExtension(level=-1), payload
+    )
+
+
 @pytest.mark.parametrize("memory_level", range(1, 10))
 def test_any_memory_level_is_inflated_to_what_it_was(memory_level: int) -> None:
     payload = b"".join(b"%d, " % number for number in range(2000))

@@ -26,8 +26,9 @@ class PerMessageDeflateExtension:
     A window of 15 bits (32 KiB) is the default and puts no constraint on the server.
 
     The last three are a matter of this side alone and are not sent: how hard zlib tries (``level`` from 0 to 9, or -1
-    for its own choice), how much memory it takes for it (``memory_level`` from 1 to 9: 8 takes 128 KiB, and each step
-    down half of it), and the ``threshold`` in bytes under which a message is sent as it is.
+    for its own choice, which takes twice the time of 3 for messages that are a tenth smaller), how much memory it
+    takes for it (``memory_level`` from 1 to 9: 8 takes 128 KiB, and each step down half of it), and the ``threshold``
+    in bytes under which a message is sent as it is.
 
     Raises:
         TypeError: a flag is not a bool.
@@ -38,7 +39,7 @@ class PerMessageDeflateExtension:
     server_no_context_takeover: bool = False
     client_max_window_bits: int = 15
     server_max_window_bits: int = 15
-    level: int = -1
+    level: int = 3
     memory_level: int = 8
     threshold: int = 0
 

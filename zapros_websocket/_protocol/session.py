@@ -115,9 +115,10 @@ class Session:
         # Whether messages can be larger than what was received of them; and so whether what it still has to parse may
         # wait, as what was not received may.
         self.inflates = self.may_wait = deflate is not None
-        self._compresses = deflate is not None and deflate.compresses
-        # Whether a message that is sent now is one frame by itself, which depends on nothing else.
-        self.is_simple = not self._compresses
+        # Whether a frame that goes out can depend on those before it.
+        self.compresses = deflate is not None and deflate.compresses
+        # Whether a message that is sent now is one frame by itself.
+        self.is_simple = True
 
     # What comes in
 
@@ -210,7 +211,7 @@ class Session:
         ``compress`` can overrule the threshold of what was agreed to, in both directions.
         """
         assert self.state is _OPEN
-        if self._compresses or opcode >= PING:
+        if self.compresses or opcode >= PING:
             frame = self._encode(opcode, payload, compress)
         else:
             frame = encode(opcode, payload)
@@ -218,7 +219,7 @@ class Session:
 
     def sequence(self, opcode: int, compress: bool | None) -> Sequence:
         """A message that goes out in fragments; no other may go out before it has ended."""
-        return Sequence(opcode, self._deflate if self._compresses and compress is not False else None)
+        return Sequence(opcode, self._deflate if self.compresses and compress is not False else None)
 
     def encode_fragment(self, sequence: Sequence, payload: bytes | memoryview, *, first: bool) -> bytes:
         """As ``encode``, a fragment that is not the last."""
@@ -284,7 +285,7 @@ class Session:
 
     def _settle(self) -> None:
         self.has_control = self._close_pending or self._ping is not None or bool(self._pongs)
-        self.is_simple = self.state is State.OPEN and not self.has_control and not self._compresses
+        self.is_simple = self.state is State.OPEN and not self.has_control
 
     def _begin_large(self, buffer: bytes | bytearray | memoryview, position: int) -> bool:
         """Whether the incomplete frame at ``position`` is so large that the rest is received to where it stays."""
