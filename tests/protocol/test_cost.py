@@ -109,6 +109,12 @@ def test_fragments_of_text_are_one_buffer_and_not_a_list() -> None:
     assert take_in(session, last) == [TextMessage("x" * 20_000)]
 
 
+def test_behind_a_message_that_was_cut_what_comes_is_not_copied_twice() -> None:
+    wire = frame(BINARY, bytes(MEBIBYTE // 16)) * 16
+    # The messages, and the one that was cut once more.
+    assert peak_of(new_session(limit=MEBIBYTE), [wire[:100], wire[100:]]) < 1.5 * MEBIBYTE
+
+
 @pytest.mark.parametrize(
     "end", [pytest.param(close_frame(1000), id="a close"), pytest.param(frame(0x3), id="a violation")]
 )

@@ -15,7 +15,20 @@ from zapros_websocket._protocol.messages import Part
 from zapros_websocket._protocol.parts import PartsSession
 from zapros_websocket._protocol.session import Session, State
 
-from .wire import BINARY, CONTINUATION, PING, RSV1, TEXT, Deflater, bytewise, frame, joined, new_session, take_in
+from .wire import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    RSV1,
+    TEXT,
+    Deflater,
+    bytewise,
+    frame,
+    joined,
+    new_session,
+    steady,
+    take_in,
+)
 
 LIMIT = 50
 
@@ -56,6 +69,7 @@ MESSAGES = st.one_of(
 
 
 @pytest.mark.parametrize("deflate", [False, True])
+@steady
 @given(data=st.data())
 def test_the_parts_joined_are_the_message_however_it_is_cut(deflate: bool, data: st.DataObject) -> None:
     messages = data.draw(st.lists(MESSAGES, max_size=4))

@@ -13,7 +13,7 @@ from zapros_websocket._protocol.frames import BINARY, TEXT
 from zapros_websocket._protocol.outgoing import chunk
 from zapros_websocket._protocol.session import Session
 
-from .wire import Server, new_session
+from .wire import Server, new_session, steady
 
 CHUNKS = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=8)
 
@@ -30,6 +30,7 @@ def agreeing(*, takeover: bool) -> tuple[Session, Server]:
     return new_session(deflate=PerMessageDeflateExtension(client_no_context_takeover=not takeover)), Server(extension)
 
 
+@steady
 @given(messages=st.lists(CHUNKS, min_size=1, max_size=3))
 def test_the_chunks_joined_are_the_message(messages: list[list[bytes]]) -> None:
     session, server = new_session(), Server()
@@ -38,6 +39,7 @@ def test_the_chunks_joined_are_the_message(messages: list[list[bytes]]) -> None:
 
 
 @pytest.mark.parametrize("takeover", [True, False])
+@steady
 @given(messages=st.lists(CHUNKS, min_size=1, max_size=3))
 def test_compressed_chunks_joined_are_the_message(takeover: bool, messages: list[list[bytes]]) -> None:
     session, server = agreeing(takeover=takeover)

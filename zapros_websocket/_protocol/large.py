@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _COMPRESSED: Final = 0x40
 _TEXT: Final = 0x01
 
-# Bytes of payload from which it is worth it.
-LARGE: Final = 32 * 1024
+# Bytes of payload from which it is worth it: several smaller ones are received at once.
+LARGE: Final = 128 * 1024
 
 _FIRST_ROOM: Final = 1024 * 1024
 

@@ -79,6 +79,9 @@ class Session:
 
     _new_fragments: ClassVar[type[Fragments]] = Fragments
 
+    # Bytes of a frame from which it is received to where it stays.
+    large = LARGE
+
     def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
         self.state = State.OPEN
         self.received: CloseMessage | None = None
@@ -135,6 +138,8 @@ class Session:
             self._finish_large(messages)
             if not data:
                 return messages
+        if self._buffer:
+            data = self._complete(data, messages)
         if self._buffer:
             self._buffer += data
             if len(self._buffer) >= self._needed:
@@ -287,9 +292,24 @@ class Session:
         self.has_control = self._close_pending or self._ping is not None or bool(self._pongs)
         self.is_simple = self.state is State.OPEN and not self.has_control
 
+    def _complete(self, data: bytes | bytearray | memoryview, messages: list[Message]) -> memoryview:
+        """Take of ``data`` what completes the message that was begun, and nothing that would be copied for nothing."""
+        left = memoryview(data)
+        while 0 < (missing := self._needed - len(self._buffer)) <= len(left):
+            self._buffer += left[:missing]
+            left = left[missing:]
+            stop, needed, failure = read_messages(self._buffer, 0, self._limit, self._inflating, messages)
+            if stop:
+                self._buffer.clear()
+            elif failure is not None:
+                self._fail(failure)
+            # What is received to where it stays, and all that is not a whole message, is for others.
+            self._needed = needed if not stop and needed < self.large else 0
+        return left
+
     def _begin_large(self, buffer: bytes | bytearray | memoryview, position: int) -> bool:
         """Whether the incomplete frame at ``position`` is so large that the rest is received to where it stays."""
-        if self._needed < LARGE or self.state is State.CLOSED or self._frame_left or self._assembling:
+        if self._needed < self.large or self.state is State.CLOSED or self._frame_left or self._assembling:
             return False
         lengths = span(buffer, position)
         assert lengths is not None
@@ -425,6 +445,8 @@ class Session:
             self._to_send(failure)
         self.state = State.CLOSED
         self._large = None
+        # What was received of the next message completes no more.
+        self._needed = 0
         self._settle()
 
     def _to_send(self, message: CloseMessage) -> None:
