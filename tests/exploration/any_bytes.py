@@ -45,8 +45,6 @@ A_FRAME = 400
 # Bytes of parts that one call gives out at most: characters of up to four bytes, and what a KiB can inflate to.
 ENOUGH = 4 * 256 * 1024 + 1032 * 1024
 OUT_OF_REACH = sys.maxsize
-# Bytes of a frame that is received to where it stays: fewer than usual, so that there are such within the limits.
-LARGE = 32 * 1024
 
 
 def explore(data: bytes) -> None:
@@ -102,7 +100,6 @@ class Run:
     def __init__(self, limit: int, deflate: PerMessageDeflateExtension | None, *, in_parts: bool = False) -> None:
         self.limit = limit
         self.session = new_session(limit=limit, deflate=deflate or False, in_parts=in_parts)
-        self.session.large = LARGE
         self.messages: list[Message] = []
 
     def feed(

@@ -42,6 +42,9 @@ from zapros_websocket._protocol.session import Session, State
 LIMIT = 70_000
 """Enough for every form of a length, in bytes."""
 
+LARGE = 32 * 1024
+"""Bytes of a frame that is received to where it stays: fewer than usual, so that there are such within the limit."""
+
 steady = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 """The same examples each time, on however slow a machine."""
 
@@ -88,7 +91,9 @@ def new_session(
 ) -> Session:
     agreed = PerMessageDeflateExtension() if deflate is True else deflate
     kind = PartsSession if in_parts else Session
-    return kind(max_message_size=limit, deflate=Deflate(agreed) if agreed else None)
+    session = kind(max_message_size=limit, deflate=Deflate(agreed) if agreed else None)
+    session.large = LARGE
+    return session
 
 
 @dataclass(frozen=True)

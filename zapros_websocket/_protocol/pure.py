@@ -29,8 +29,9 @@ _MASKED: Final = 0x80
 _PLAIN: Final = frozenset((_TEXT, _BINARY))
 _PLAIN_OR_COMPRESSED: Final = _PLAIN | {first | _COMPRESSED for first in _PLAIN}
 
-# Up to here, in bytes, a copy costs less than a view that saves it.
-_SMALL: Final = 4096
+# Bytes that are copied to cut small messages out of them, and of a header.
+_WINDOW: Final = 16 * 1024
+_LONGEST_HEADER: Final = 10
 
 # An instance of a frozen dataclass calls object.__setattr__ for each field, and takes longer to make than to parse.
 _new: Final = object.__new__
@@ -110,63 +111,75 @@ def read_messages(
     """
     given = 0
     accepted = _PLAIN if deflate is None else _PLAIN_OR_COMPRESSED
-    end = len(buffer)
-    is_bytes = True
-    if not isinstance(buffer, bytes):
-        if end <= _SMALL:
-            buffer = bytes(buffer)
-        else:
-            is_bytes = False
-            buffer = memoryview(buffer)
-    while end - start >= 2:
-        first = buffer[start]
-        if first not in accepted:
-            return start, 0, None
-        length = buffer[start + 1]
-        body = start + 2
-        if length >= 126:
-            if length & _MASKED:
-                return start, 0, None
-            body += 2 if length == 126 else 8
-            if body > end:
-                return start, body, None
-            shortest = 126 if length == 126 else 1 << 16
-            length = _to_number(buffer[start + 2 : body], "big")
-            if not shortest <= length < 1 << 63:
-                return start, 0, None
-        if length > limit and (first < _COMPRESSED | _FINAL or length > most_compressed(limit)):
-            return start, 0, None
-        stop = body + length
-        if stop > end:
-            return start, stop, None
-        payload: bytes | memoryview
-        if length > _SMALL:
-            payload = memoryview(buffer)[body:stop]
-        else:
-            payload = buffer[body:stop] if is_bytes else bytes(buffer[body:stop])
-        if first & _COMPRESSED:
-            assert deflate is not None
-            inflated = deflate.inflate(payload, limit, final=True)
-            if isinstance(inflated, CloseMessage):
-                return start, 0, inflated
-            payload = inflated
-            given += len(inflated)
-        if first & 1:
-            try:
-                text = payload.decode() if isinstance(payload, bytes) else str(payload, "utf-8")
-            except UnicodeDecodeError as error:
-                # Judged here and not by wsproto, because the window of the inflater has moved on.
-                return start, 0, not_utf8(error)
-            message = _new(TextMessage)
-            _set_text(message, text)
-            _set_text_kind(message, "text")
-            messages.append(message)
-        else:
-            binary = _new(BinaryMessage)
-            _set_binary(binary, payload if isinstance(payload, bytes) else bytes(payload))
-            _set_binary_kind(binary, "binary")
-            messages.append(binary)
-        start = stop
-        if given >= ENOUGH:
-            return start, start, None
-    return start, start + 2, None
+    size = len(buffer)
+    whole, base, window = (buffer, 0, buffer) if isinstance(buffer, bytes) else (memoryview(buffer), start, b"")
+    at = start - base
+    while True:
+        # Small messages are cut out of bytes, which is faster than out of any other buffer: out of a window, whose
+        # beginning is at ``base``, and in which all other places are counted.
+        if window is not buffer:
+            base, at = base + at, 0
+            window = bytes(whole[base : base + _WINDOW])
+        end = len(window)
+        while True:
+            if end - at < _LONGEST_HEADER:
+                if base + end < size:
+                    break
+                if end - at < 2:
+                    return base + at, base + at + 2, None
+            first = window[at]
+            if first not in accepted:
+                return base + at, 0, None
+            length = window[at + 1]
+            body = at + 2
+            if length >= 126:
+                if length & _MASKED:
+                    return base + at, 0, None
+                body += 2 if length == 126 else 8
+                if body > end:
+                    return base + at, base + body, None
+                if length == 126:
+                    length = window[at + 2] << 8 | window[at + 3]
+                    if length < 126:
+                        return base + at, 0, None
+                else:
+                    length = _to_number(window[at + 2 : body], "big")
+                    if not 1 << 16 <= length < 1 << 63:
+                        return base + at, 0, None
+            if length > limit and (first < _COMPRESSED | _FINAL or length > most_compressed(limit)):
+                return base + at, 0, None
+            stop = body + length
+            payload: bytes | memoryview
+            if stop <= end:
+                payload = window[body:stop]
+            elif base + stop > size:
+                return base + at, base + stop, None
+            elif at:
+                break
+            else:
+                payload = whole[base + body : base + stop]
+            if first & _COMPRESSED:
+                assert deflate is not None
+                inflated = deflate.inflate(payload, limit, final=True)
+                if isinstance(inflated, CloseMessage):
+                    return base + at, 0, inflated
+                payload = inflated
+                given += len(inflated)
+            if first & 1:
+                try:
+                    text = payload.decode() if isinstance(payload, bytes) else str(payload, "utf-8")
+                except UnicodeDecodeError as error:
+                    # Judged here and not by wsproto, because the window of the inflater has moved on.
+                    return base + at, 0, not_utf8(error)
+                message = _new(TextMessage)
+                _set_text(message, text)
+                _set_text_kind(message, "text")
+                messages.append(message)
+            else:
+                binary = _new(BinaryMessage)
+                _set_binary(binary, payload if isinstance(payload, bytes) else bytes(payload))
+                _set_binary_kind(binary, "binary")
+                messages.append(binary)
+            at = stop
+            if given >= ENOUGH:
+                return base + at, base + at, None
