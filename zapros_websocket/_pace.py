@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
 from typing import Final, Protocol, cast
 from weakref import ref
 
@@ -21,11 +23,15 @@ import trio
 from anyio._backends import _asyncio as anyio_asyncio
 from anyio.lowlevel import RunVar, cancel_shielded_checkpoint, checkpoint_if_cancelled
 
+from ._protocol.frames import context_switches
+
 EVERY: Final = 32
 
 # Whether trio and anyio keep it where they did.
 _trio_globals = cast("Mapping[str, object]", getattr(trio.lowlevel.current_task, "__globals__", {}))
-knows_trio = hasattr(trio.lowlevel.Task, "_cancel_status") and "GLOBAL_RUN_CONTEXT" in _trio_globals
+knows_trio = "GLOBAL_RUN_CONTEXT" in _trio_globals and all(
+    hasattr(trio.lowlevel.Task, name) for name in ("_cancel_status", "_schedule_points")
+)
 knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
     hasattr(anyio_asyncio.CancelScope, name) for name in ("_cancel_called", "_parent_scope", "_shield")
 )
@@ -33,6 +39,9 @@ knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
 
 class Pace(Protocol):
     """The pace of the operations of one connection."""
+
+    turn: Callable[[], int]
+    """A number that is another one in each turn of the scheduler; where nobody can tell, in each call."""
 
     def is_due(self) -> bool:
         """Count an operation that will not block: whether it has to ``observe`` before it does anything."""
@@ -70,12 +79,13 @@ def _count_here() -> _Count:
 class TrioPace:
     """On trio, where the task knows the state of its cancellation."""
 
-    __slots__ = ("_count", "_here")
+    __slots__ = ("_count", "_here", "turn")
 
     def __init__(self) -> None:
         self._count = _count_here()
         # What trio keeps for this thread: the dict behind it, in which the task is found at once.
         self._here: dict[str, trio.lowlevel.Task] = vars(_trio_globals["GLOBAL_RUN_CONTEXT"]) if knows_trio else {}
+        self.turn = context_switches or (partial(_turn_of_task, self._here) if knows_trio else _never_again)
 
     def is_due(self) -> bool:
         count = self._count
@@ -98,11 +108,12 @@ class TrioPace:
 class AsyncioPace:
     """On asyncio, where a task is cancelled natively, or by the cancel scopes of anyio that it is in."""
 
-    __slots__ = ("_count", "_loop", "_state", "_task")
+    __slots__ = ("_count", "_loop", "_state", "_task", "turn")
 
     def __init__(self) -> None:
         self._count = _count_here()
         self._loop = asyncio.get_running_loop()
+        self.turn = context_switches or _never_again
         # The task that was last seen here, and where anyio keeps its scopes.
         self._task: Callable[[], object] = _no_task
         self._state: anyio_asyncio.TaskState | None = None
@@ -149,6 +160,15 @@ class AsyncioPace:
         if _must_cancel(current_task()):
             # task.cancel() was called by the task itself, and is to be raised at its next suspension: this one.
             await cancel_shielded_checkpoint()
+
+
+def _turn_of_task(here: dict[str, trio.lowlevel.Task]) -> int:
+    task = here["task"]
+    return id(task) ^ task._schedule_points  # pyright: ignore[reportPrivateUsage]
+
+
+# Nothing seems to happen in the same turn as anything else.
+_never_again: Final[Callable[[], int]] = count().__next__
 
 
 def _must_cancel(task: asyncio.Task[object] | None) -> bool:

@@ -31,7 +31,7 @@ from anyio import CancelScope
 from ._errors import ConnectionClosed
 from ._next_turn import NextTurn, Start
 from ._pace import Pace
-from ._protocol.frames import context_switches, encode
+from ._protocol.frames import encode
 from ._protocol.session import Session
 from ._streams.base import ByteStream, EagerStream
 from ._turn import Turn
@@ -76,6 +76,7 @@ class Writer:
         self._session = session
         self._is_plain = not session.compresses
         self._pace = pace
+        self._turn_here = pace.turn
         self._broken = broken
         self._failed = failed
         self._turn = turn
@@ -87,7 +88,7 @@ class Writer:
         self._error: Exception | None = None
         # The turn of the scheduler in which the stream last took a whole frame at once, what was gathered in it since,
         # and what the stream did not take of that.
-        self._switches = -1
+        self._last_turn = -1
         self._gathered = bytearray()
         self._left: memoryview | None = None
         self._next_turn = NextTurn(new_waiter, start, self.write_gathered, finish_gathered)
@@ -97,9 +98,9 @@ class Writer:
         eager = self._eager
         if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
             return False
-        switches = context_switches()
+        turn = self._turn_here()
         gathered = self._gathered
-        if switches == self._switches and len(payload) <= _SMALL and (gathered or self._next_turn.ask()):
+        if turn == self._last_turn and len(payload) <= _SMALL and (gathered or self._next_turn.ask()):
             gathered += encode(opcode, payload) if self._is_plain else self._session.encode(opcode, payload, compress)
             if len(gathered) >= _GATHERED:
                 self.write_gathered()
@@ -122,7 +123,7 @@ class Writer:
             else:
                 sent = sender(frame)
                 if sent == len(frame):
-                    self._switches = switches
+                    self._last_turn = turn
                     return True
                 left = memoryview(frame)[sent:]
         except BlockingIOError:
@@ -133,7 +134,7 @@ class Writer:
             self._error = error
             return False
         if not left:
-            self._switches = switches
+            self._last_turn = turn
             return True
         self._rest = memoryview(left)
         return False
@@ -233,7 +234,7 @@ class Writer:
                 begun = True
                 left = self._eager.send_now(frame)
                 if not left:
-                    self._switches = context_switches()
+                    self._last_turn = self._turn_here()
                     return None
             with CancelScope() as self._writing:
                 if not begun:

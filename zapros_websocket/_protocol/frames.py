@@ -11,6 +11,7 @@ There are two forms of it. The one in C is used where it could be built, unless 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final, Literal
 
 TEXT: Final = 0x1
@@ -19,20 +20,22 @@ BINARY: Final = 0x2
 _MASKED: Final = 0x80
 
 implementation: Literal["c", "pure"]
+context_switches: Callable[[], int] | None
+"""A number that is another one in each turn of an event loop. Python alone cannot tell that for every loop."""
 
 try:
     if os.environ.get("ZAPROS_WEBSOCKET_PURE"):
         raise ImportError("the form in C is not wanted")
-    from ._speedups import context_switches as context_switches
+    from ._speedups import context_switches
     from ._speedups import encode as encode
     from ._speedups import read_messages as read_messages
 
     implementation = "c"
 except ImportError:
-    from .pure import context_switches as context_switches
     from .pure import encode as encode
     from .pure import read_messages as read_messages
 
+    context_switches = None
     implementation = "pure"
 
 

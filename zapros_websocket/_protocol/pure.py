@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from itertools import count
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -59,10 +58,6 @@ forget_keys: Final = _keys.clear
 # What the parent of a process will use, the child must not. Windows has no fork, and nothing to register with.
 _register_at_fork: Callable[..., object] = getattr(os, "register_at_fork", dict)
 _register_at_fork(after_in_child=forget_keys)
-
-# A number that is another one in each turn of the scheduler. Python alone cannot tell turns apart as cheaply as C does,
-# so here it is another one in each call, and nothing ever seems to happen in the same turn.
-context_switches: Callable[[], int] = count().__next__
 
 
 def encode(opcode: int, payload: bytes | memoryview, *, compressed: bool = False) -> bytes:
