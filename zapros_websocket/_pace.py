@@ -37,11 +37,19 @@ knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
 )
 
 
+class Turns(Protocol):
+    """Gives another number in each turn of the scheduler; where nobody can tell, in each call."""
+
+    def __call__(self) -> int: ...
+
+
 class Pace(Protocol):
     """The pace of the operations of one connection."""
 
-    turn: Callable[[], int]
-    """A number that is another one in each turn of the scheduler; where nobody can tell, in each call."""
+    @property
+    def turn(self) -> Turns:
+        """The turns of the scheduler."""
+        ...
 
     def is_due(self) -> bool:
         """Count an operation that will not block: whether it has to ``observe`` before it does anything."""
@@ -85,7 +93,7 @@ class TrioPace:
         self._count = _count_here()
         # What trio keeps for this thread: the dict behind it, in which the task is found at once.
         self._here: dict[str, trio.lowlevel.Task] = vars(_trio_globals["GLOBAL_RUN_CONTEXT"]) if knows_trio else {}
-        self.turn = context_switches or (partial(_turn_of_task, self._here) if knows_trio else _never_again)
+        self.turn = _turn_in(self._here)
 
     def is_due(self) -> bool:
         count = self._count
@@ -113,7 +121,7 @@ class AsyncioPace:
     def __init__(self) -> None:
         self._count = _count_here()
         self._loop = asyncio.get_running_loop()
-        self.turn = context_switches or _never_again
+        self.turn = _turn_in({})
         # The task that was last seen here, and where anyio keeps its scopes.
         self._task: Callable[[], object] = _no_task
         self._state: anyio_asyncio.TaskState | None = None
@@ -162,13 +170,17 @@ class AsyncioPace:
             await cancel_shielded_checkpoint()
 
 
+def _turn_in(here: dict[str, trio.lowlevel.Task]) -> Turns:
+    """What tells one turn of the scheduler from the next; without C only trio can be asked."""
+    if context_switches is not None:
+        return context_switches
+    # Where nobody can tell, nothing seems to happen in the same turn as anything else.
+    return partial(_turn_of_task, here) if here else count().__next__
+
+
 def _turn_of_task(here: dict[str, trio.lowlevel.Task]) -> int:
     task = here["task"]
     return id(task) ^ task._schedule_points  # pyright: ignore[reportPrivateUsage]
-
-
-# Nothing seems to happen in the same turn as anything else.
-_never_again: Final[Callable[[], int]] = count().__next__
 
 
 def _must_cancel(task: asyncio.Task[object] | None) -> bool:

@@ -26,7 +26,7 @@ context_switches: Callable[[], int] | None
 try:
     if os.environ.get("ZAPROS_WEBSOCKET_PURE"):
         raise ImportError("the form in C is not wanted")
-    from ._speedups import context_switches
+    from ._speedups import context_switches as context_switches
     from ._speedups import encode as encode
     from ._speedups import read_messages as read_messages
 
