@@ -11,7 +11,7 @@ from types import FrameType
 
 import pytest
 
-from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, PingMessage, TextMessage
+from zapros_websocket._protocol.messages import BinaryMessage, CloseMessage, PingMessage, PongMessage, TextMessage
 from zapros_websocket._protocol.session import Session, State
 
 from .test_limits import MEBIBYTE, bomb, compressed_fragments
@@ -186,6 +186,23 @@ def test_there_is_no_more_once_the_session_is_closed() -> None:
     session.end("gone")
     assert session.receive(b"") == []
     assert not session.has_more
+
+
+def test_pings_and_pongs_take_no_wsproto_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object, **named: object) -> None:
+        pytest.fail("it was made")
+
+    monkeypatch.setattr("zapros_websocket._protocol.session.Connection", never)
+    session = new_session()
+    session.ping(b"ours")
+    assert session.receive(frame(TEXT, b"x") + frame(PING, b"theirs") + frame(PONG, b"ours")) == [
+        TextMessage("x"),
+        PingMessage(b"theirs"),
+        PongMessage(b"ours"),
+    ]
+    control = session.take_control()
+    assert (control[0], control[1], control[10], control[11]) == (0x80 | PING, 0x84, 0x80 | PONG, 0x86)
+    assert session.encode(PING, b"of the user")[:2] == b"\x89\x8b"
 
 
 def test_twice_the_messages_take_twice_the_steps() -> None:

@@ -1,8 +1,10 @@
 """Whole data frames to bytes and back (RFC 6455, section 5.2), without the detour through wsproto.
 
+Pings and pongs are built here as well; their first bytes differ from those of a message, and nothing else.
+
 What is read here is the common case: a final, unfragmented text or binary frame that is complete in the buffer.
 Invariant: ``read_messages`` accepts only what wsproto would accept, and stops in front of everything else, so that
-wsproto judges it: control frames, fragments, and every violation of the protocol.
+the session or wsproto judges it: control frames, fragments, and every violation of the protocol.
 
 There are two forms of it. The one in C is used where it could be built, unless the environment variable
 ``ZAPROS_WEBSOCKET_PURE`` is set to something; ``implementation`` says which one it is.

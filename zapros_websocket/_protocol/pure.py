@@ -61,7 +61,7 @@ _register_at_fork(after_in_child=forget_keys)
 
 
 def encode(opcode: int, payload: bytes | memoryview, *, compressed: bool = False) -> bytes:
-    """A final data frame of a client: masked with a key that nobody can predict (RFC 6455, section 5.3)."""
+    """A final frame of a client: masked with a key that nobody can predict (RFC 6455, section 5.3)."""
     try:
         key = _keys.pop()
     except IndexError:

@@ -8,6 +8,8 @@ Invariants:
 - Nothing goes out after a close frame, and no pong once a close frame is to go out.
 - What waits to be written is bounded: one ping, one close, and the pongs to the newest pings (RFC 6455, section 5.5.3).
 - A pong goes out before any message that is sent after its ping was received.
+- Pings and pongs are read here, when they are what wsproto would accept. All other frames that take more than
+  ``read_messages`` are for wsproto to judge.
 - One call parses a bounded number of the frames that take long, so that no peer keeps the event loop busy: what is
   left is parsed by the next.
 - Sizes are counted while a message is assembled, in one buffer and not in a list of fragments.
@@ -25,7 +27,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from wsproto.connection import CLIENT, Connection, ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
+from wsproto.events import BytesMessage, CloseConnection, Event
 from wsproto.events import TextMessage as WsprotoText
 
 from .deflate import ENOUGH
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 
 _CONTROL: Final = 0x08
 _CLOSE: Final = b"\x88"
+# The first bytes of pings and pongs that may be: final, and without reserved bits.
+_FINAL_PING: Final = 0x80 | PING
+_FINAL_PONG: Final = 0x80 | PONG
 _BAD_GATEWAY: Final = CloseCode.BAD_GATEWAY.to_bytes(2, "big")
 # Pongs that wait to be written: a peer may send a few pings at once, and is owed no answer to a flood of them.
 MAX_PONGS: Final = 16
@@ -77,6 +82,40 @@ _CLOSED: Final = State.CLOSED
 class Session:
     """One client's side of a connection after its opening handshake. ``max_message_size`` is in bytes."""
 
+    # An instance with so many attributes and without this takes up four times as much.
+    __slots__ = (
+        "_assembling",
+        "_buffer",
+        "_close_pending",
+        "_compresses",
+        "_data",
+        "_deflate",
+        "_fragments",
+        "_frame_left",
+        "_given",
+        "_has_enough",
+        "_inflating",
+        "_large",
+        "_limit",
+        "_most_at_once",
+        "_needed",
+        "_ping",
+        "_pongs",
+        "_received_code",
+        "_text",
+        "_wsproto",
+        "failure",
+        "has_control",
+        "has_more",
+        "has_seen_control",
+        "inflates",
+        "is_simple",
+        "may_wait",
+        "received",
+        "sent",
+        "state",
+    )
+
     _new_fragments: ClassVar[type[Fragments]] = Fragments
 
     # Bytes of a frame from which it is received to where it stays.
@@ -91,8 +130,9 @@ class Session:
         self._deflate = deflate
         # What inflates whole messages, or None where that is not done in one step.
         self._inflating = deflate
-        self._fragments = self._new_fragments(max_message_size, deflate)
-        self._wsproto = Connection(CLIENT, extensions=[self._fragments])
+        # Made when something comes that is not common, or a close frame goes: many a connection never needs it.
+        self._fragments: Fragments | None = None
+        self._wsproto: Connection | None = None
         # What has been received and not parsed, and how much of it makes another look worth while.
         self._buffer = bytearray()
         self._needed = 0
@@ -237,10 +277,8 @@ class Session:
         return self.take_control() + sequence.end()
 
     def _encode(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> bytes:
-        if opcode == PING:
-            return self._wsproto.send(Ping(bytes(payload)))
-        if opcode == PONG:
-            return self._wsproto.send(Pong(bytes(payload)))
+        if opcode >= PING:
+            return encode(opcode, payload)
         assert self._deflate is not None
         # An empty message gains nothing, and zlib does not flush twice without input in between.
         if compress is None:
@@ -270,12 +308,12 @@ class Session:
             self._settle()
             # wsproto takes the number 1005 for 1000, and None for a frame without a code.
             code = None if self.sent.code == CloseCode.NO_STATUS else self.sent.code
-            return self._wsproto.send(CloseConnection(code=code, reason=self.sent.reason))  # type: ignore[arg-type]
+            return self._judge().send(CloseConnection(code=code, reason=self.sent.reason))  # type: ignore[arg-type]
         pending = b""
         if self._ping is not None:
-            pending += self._wsproto.send(Ping(self._ping))
+            pending += encode(PING, self._ping)
         for payload in self._pongs:
-            pending += self._wsproto.send(Pong(payload))
+            pending += encode(PONG, payload)
         self._forget_pings()
         return pending
 
@@ -379,7 +417,27 @@ class Session:
                 break
         return position
 
+    def _judge(self) -> Connection:
+        """wsproto, for what it has to parse, and for the close frame."""
+        if self._wsproto is None:
+            self._fragments = self._new_fragments(self._limit, self._deflate)
+            self._wsproto = Connection(CLIENT, extensions=[self._fragments])
+        return self._wsproto
+
     def _control(self, frame: bytes, messages: list[Message]) -> None:
+        first, length = frame[0], frame[1]
+        if first == _FINAL_PONG and length <= MAX_CONTROL_PAYLOAD:
+            messages.append(PongMessage(frame[2:]))
+            self.has_seen_control = True
+            return
+        if first == _FINAL_PING and length <= MAX_CONTROL_PAYLOAD:
+            messages.append(PingMessage(frame[2:]))
+            self.has_seen_control = True
+            if self.state is State.OPEN:
+                self._pongs.append(frame[2:])
+                del self._pongs[:-MAX_PONGS]
+                self._settle()
+            return
         if frame[:1] == _CLOSE and frame[2:4] == _BAD_GATEWAY:
             # wsproto does not know the code 1014, which was registered later: it is shown 1000 in its place.
             self._received_code = int(CloseCode.BAD_GATEWAY)
@@ -387,8 +445,9 @@ class Session:
         self._feed(frame, messages)
 
     def _feed(self, piece: bytes, messages: list[Message]) -> None:
-        self._wsproto.receive_data(piece)
-        for event in self._wsproto.events():
+        judge = self._judge()
+        judge.receive_data(piece)
+        for event in judge.events():
             self._handle(event, messages)
 
     def _handle(self, event: Event, messages: list[Message]) -> None:
@@ -406,20 +465,10 @@ class Session:
             if event.message_finished:
                 messages.append(BinaryMessage(bytes(self._data)))
                 self._data = bytearray()
-        elif isinstance(event, Ping):
-            messages.append(PingMessage(bytes(event.payload)))
-            self.has_seen_control = True
-            if self.state is State.OPEN:
-                self._pongs.append(bytes(event.payload))
-                del self._pongs[:-MAX_PONGS]
-                self._settle()
-        elif isinstance(event, Pong):
-            messages.append(PongMessage(bytes(event.payload)))
-            self.has_seen_control = True
         else:
             assert isinstance(event, CloseConnection)
             # A failure to parse looks like a close of the peer, but for the state that it leaves.
-            if self._wsproto.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
+            if self._judge().state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
                 self.received = CloseMessage(self._received_code or int(event.code), event.reason)
                 messages.append(self.received)
                 self.has_seen_control = True
@@ -429,6 +478,7 @@ class Session:
             else:
                 is_of_text = event.code == CloseCode.INVALID_FRAME_PAYLOAD_DATA
                 failure = not_utf8(event.reason) if is_of_text else CloseMessage(int(event.code), event.reason)
+                assert self._fragments is not None
                 self._fail(self._fragments.failure or failure)
 
     def _count(self, event: WsprotoText | BytesMessage) -> None:
