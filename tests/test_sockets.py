@@ -480,7 +480,10 @@ async def test_cancelling_a_send_before_its_first_byte_is_written_has_no_effect(
             assert list(protocol.events()) == [WsprotoText("next")]
 
 
-async def test_what_the_socket_does_not_take_at_once_is_left() -> None:
+@pytest.mark.parametrize("has_poll", [True, False])
+async def test_what_the_socket_does_not_take_at_once_is_left(has_poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_poll:
+        monkeypatch.setattr(sockets, "_poll", None)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     stream = sockets.SocketStream(ours, ssl.create_default_context())

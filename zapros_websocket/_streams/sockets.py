@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import selectors
 import socket
 import ssl
@@ -53,6 +54,8 @@ ATTEMPT_DELAY: Final = 0.25
 
 # One that asks about a single socket without a descriptor of its own, and whatever its number is.
 _Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+# The same beneath, where the system has it: so little that it is made anew for each question.
+_poll = getattr(select, "poll", None)
 
 # What a socket raises that would have to wait.
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
@@ -132,8 +135,6 @@ class SocketStream(AsyncBaseNetworkStream):
         self._heard: Event | None = None
         self._reads_in_a_row = 0
         self._pumping: asyncio.Future[None] | None = None
-        self._writable = _Selector()
-        self._writable.register(sock, selectors.EVENT_WRITE)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Wait for up to ``max_bytes`` bytes; none at the end of the stream."""
@@ -159,7 +160,6 @@ class SocketStream(AsyncBaseNetworkStream):
         if self._socket.fileno() < 0:
             return
         notify_closing(self._socket)
-        self._writable.close()
         if self._pumping is not None and not self._pumping.done():
             self._pumping.set_exception(anyio.ClosedResourceError())
         if isinstance(self._socket, ssl.SSLSocket):
@@ -260,7 +260,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
-        return self._inner is None and self._socket.fileno() >= 0 and bool(self._writable.select(0))
+        return self._inner is None and self._socket.fileno() >= 0 and _takes_a_byte(self._socket)
 
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
@@ -272,7 +272,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
-        if self._socket.fileno() >= 0 and not self._writable.select(0):
+        if self._socket.fileno() >= 0 and not _takes_a_byte(self._socket):
             await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -514,6 +514,14 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
         raise (zapros.SSLError if on_error is zapros.ConnectionError else on_error)(f"TLS failed: {error}") from error
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.BusyResourceError) as error:
         raise on_error(str(error) or type(error).__name__) from error
+
+
+def _takes_a_byte(sock: socket.socket) -> bool:
+    if _poll is None:
+        return bool(select.select((), (sock,), (), 0)[1])
+    poll = _poll()
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _buffer_here() -> memoryview:
