@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, create_task_group, move_on_after
+from anyio import CancelScope, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
@@ -29,6 +29,7 @@ from ._protocol.options import Options, PerMessageDeflateExtension
 from ._protocol.parts import PartsSession
 from ._protocol.session import Session
 from ._streams.sockets import SocketTransport
+from ._tasks import new_tasks
 from ._turn import Turn
 from ._waiting import new_waiter_here
 
@@ -113,8 +114,8 @@ class aconnect_ws:
     async def __aenter__(self) -> AsyncWebSocket:
         """Connect."""
         self._link, self._connection = await _open(self._opening, self._client, self._options, self._observer)
-        self._tasks = create_task_group()
-        await self._tasks.__aenter__()
+        self._group = new_tasks()
+        self._tasks = await self._group.__aenter__()
         self._tasks.start_soon(self._keep)
         return self._connection
 
@@ -134,7 +135,7 @@ class aconnect_ws:
             try:
                 await self._link.stop()
             finally:
-                await self._tasks.__aexit__(None, None, None)
+                await self._group.__aexit__(None, None, None)
         if self._bug is not None:
             raise self._bug
 

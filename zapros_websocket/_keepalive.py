@@ -1,5 +1,7 @@
 """Keepalive: a ping every interval, and the verdict on a peer of which nothing is heard (RFC 6455, section 5.5.2).
 
+It is no task: who keeps the time calls ``look`` when something is ``due_at`` that time.
+
 Invariants:
 
 - Any byte is a sign of life, not only a pong.
@@ -11,8 +13,6 @@ from __future__ import annotations
 
 from math import inf
 from typing import Protocol
-
-from anyio import current_time, sleep_until
 
 
 class Listener(Protocol):
@@ -35,20 +35,31 @@ class Listener(Protocol):
         """Fail the connection: the peer is not there."""
 
 
-async def keep_alive(listener: Listener, interval: float, timeout: float | None) -> None:
+class Keepalive:
     """Ping every ``interval`` seconds until nothing was heard for ``timeout`` seconds after a ping."""
-    ping_at = current_time() + interval
-    asked_at = give_up_at = inf
-    while True:
-        await sleep_until(min(ping_at, give_up_at))
-        now = current_time()
-        if listener.is_deaf or listener.heard_at >= asked_at:
-            asked_at = give_up_at = inf
-        if now >= give_up_at:
-            listener.give_up(f"ping timeout: nothing was heard for {timeout:g} seconds after a ping")
-            return
-        if now >= ping_at:
-            ping_at = now + interval
+
+    __slots__ = ("_asked_at", "_give_up_at", "_interval", "_ping_at", "_timeout")
+
+    def __init__(self, interval: float, timeout: float | None, now: float) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self._ping_at = now + interval
+        self._asked_at = self._give_up_at = inf
+
+    @property
+    def due_at(self) -> float:
+        """When to ``look`` next."""
+        return min(self._ping_at, self._give_up_at)
+
+    def look(self, listener: Listener, now: float) -> None:
+        """Do what is due."""
+        if listener.is_deaf or listener.heard_at >= self._asked_at:
+            self._asked_at = self._give_up_at = inf
+        if now >= self._give_up_at:
+            self._ping_at = self._give_up_at = inf
+            listener.give_up(f"ping timeout: nothing was heard for {self._timeout:g} seconds after a ping")
+        elif now >= self._ping_at:
+            self._ping_at = now + self._interval
             listener.send_ping()
-            if give_up_at == inf and timeout is not None:
-                asked_at, give_up_at = now, now + timeout
+            if self._give_up_at == inf and self._timeout is not None:
+                self._asked_at, self._give_up_at = now, now + self._timeout

@@ -1,6 +1,6 @@
-"""The tasks of a connection: the reader, the one that writes control frames, and keepalive.
+"""The life of a connection: a task that reads, and what is done beside that.
 
-They live in one ``run``, which a task group owns. It reads until the session is over, and then finishes:
+It is one ``run``, which a task group owns. It reads until the session is over, and then finishes:
 
     reading --------------------------> finishing ---------------------> closed
     until the peer's close, a failure,   wakes all who wait in recv,       the stream is closed,
@@ -9,7 +9,9 @@ They live in one ``run``, which a task group owns. It reads until the session is
 
 Invariants:
 
-- The reader never waits for the wire: what it has to answer it leaves with the session, and another task writes it.
+- The reader never waits for the wire: what it has to answer is written if that can be done at once, and if not, another
+  task writes it.
+- Keepalive is no task: its alarm may ring in any, so that what it does is done in plain calls.
 - A task in the background does not raise: what goes wrong becomes the reason of ConnectionClosed.
 - A send that was cancelled half-way ends the connection.
 - Every wait for the peer has a deadline, but for those that the user asked for: ``recv`` and ``ping``, and a ``send``
@@ -24,23 +26,23 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
-from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, current_time, move_on_after
 from anyio.lowlevel import checkpoint
 
+from ._alarm import Alarm, call_at_here
 from ._errors import ConnectionClosed
 from ._inbox import Data, Inbox
-from ._keepalive import keep_alive
+from ._keepalive import Keepalive
 from ._pace import pace_here
 from ._pings import PingInFlight, Pings, round_trip_clock
 from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
+from ._tasks import Tasks, call_in_task, new_tasks
 from ._turn import Turn
 from ._waiting import Signal, new_waiter_here
 from ._writer import Writer, WriteStoppedError
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
     from ._protocol.options import Options
     from ._streams.base import ByteStream
 
@@ -57,6 +59,42 @@ SHORT: Final = 0.5
 class Link:
     """A session on a stream, kept alive by ``run``; the calls of the user stand on its parts."""
 
+    # An instance with so many attributes and without this takes up four times as much.
+    __slots__ = (
+        "_alarm",
+        "_bug",
+        "_call_at",
+        "_cause",
+        "_clock",
+        "_close_by",
+        "_ending",
+        "_finish_by",
+        "_finishing",
+        "_is_flushing",
+        "_is_given_up",
+        "_is_stopped",
+        "_keepalive",
+        "_keepalive_ping",
+        "_linger_until",
+        "_options",
+        "_reading",
+        "_reading_over",
+        "_tasks",
+        "closed",
+        "heard_at",
+        "inbox",
+        "is_closed_here",
+        "is_told",
+        "owes_close_message",
+        "pace",
+        "pings",
+        "session",
+        "stream",
+        "takers",
+        "turn",
+        "writer",
+    )
+
     def __init__(
         self,
         stream: ByteStream,
@@ -71,7 +109,8 @@ class Link:
         new_waiter = new_waiter_here()
         self.inbox = self.takers = inbox or Inbox(new_waiter)
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
-        self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()))
+        self._call_at = call_at_here()
+        self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()), new_waiter)
         self.pace = pace_here()
         self.turn = turn or Turn(new_waiter)
         self.writer = Writer(
@@ -93,14 +132,15 @@ class Link:
         # When the peer was last heard; a reader that was stopped by backpressure begins anew.
         self.heard_at = self._clock()
         self._options = options
+        self._keepalive: Keepalive | None = None
         self._keepalive_ping: PingInFlight | None = None
+        self._alarm: Alarm | None = None
         # What is under way, so that it can be ended from elsewhere.
-        self._running = CancelScope()
+        self._tasks: Tasks | None = None
         self._reading = CancelScope()
-        self._finishing = CancelScope()
+        self._finishing: CancelScope | None = None
         self._ending: CancelScope | None = None
         self._is_stopped = False
-        self._tasks: TaskGroup | None = None
         self._is_flushing = False
         # How it ends.
         self._close_by = inf
@@ -109,7 +149,7 @@ class Link:
         self._linger_until = inf
         self._is_given_up = False
         self._cause: Exception | None = None
-        self._bug: Exception | None = None
+        self._bug: BaseException | None = None
         self._reading_over = Signal(new_waiter)
 
     # What the owner of the task group uses
@@ -121,29 +161,43 @@ class Link:
 
     async def run(self, *, shield: bool) -> None:
         """Keep the connection until it is closed. With ``shield`` only ``stop`` ends it before."""
+        is_cut_short = False
         try:
-            self._running.shield = shield
-            with self._running:
-                try:
-                    async with create_task_group() as self._tasks:
-                        if self._options.ping_interval is not None and self.stream.carries_control:
-                            interval, timeout = self._options.ping_interval, self._options.ping_timeout
-                            self._tasks.start_soon(keep_alive, self, interval, timeout)
-                        try:
-                            with self._reading:
-                                await self._read()
-                            await self._finish()
-                        finally:
-                            # What was sent is not taken back, but it does not hold up the end either.
-                            self._finish_by = self._finishing.deadline = self._clock() + SHORT
-                        self._tasks.cancel_scope.cancel()
-                except get_cancelled_exc_class():
-                    self._tasks = None
+            try:
+                async with new_tasks() as tasks:
+                    tasks.cancel_scope.shield = shield
+                    self._tasks = tasks
+                    if self._is_stopped:
+                        tasks.cancel_scope.cancel()
+                    try:
+                        await self._read_and_finish()
+                    except BaseException as error:
+                        # A cancellation: a stream may have it in a group.
+                        is_cut_short = error is not self._bug
+                        raise
+                    tasks.cancel_scope.cancel()
+            finally:
+                self._tasks = None
+                if is_cut_short:
                     await self._leave_politely()
-                    raise
         finally:
-            self._tasks = None
             await self._end()
+
+    async def _read_and_finish(self) -> None:
+        try:
+            self._begin_keepalive()
+            with self._reading:
+                await self._read()
+            if self._bug is not None:
+                raise self._bug
+            await self._finish()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            # What was sent is not taken back, but it does not hold up the end either.
+            self._finish_by = self._clock() + SHORT
+            if self._finishing is not None:
+                self._finishing.deadline = self._finish_by
 
     async def run_unshielded(self) -> None:
         """``run`` for a task group of the user, who ends it by cancelling the group."""
@@ -155,8 +209,9 @@ class Link:
 
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
-        self._running.cancel()
         self._is_stopped = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
         if self._ending is not None:
             self._ending.cancel()
         with CancelScope(shield=True):
@@ -181,10 +236,9 @@ class Link:
                     continue
                 await self.stream.pump(self)
             except Exception as error:
-                if error is self._bug:
-                    raise
-                # Whatever a stream raises: it is the reason of the loss.
-                self._lost(error)
+                if error is not self._bug:
+                    # Whatever a stream raises: it is the reason of the loss.
+                    self._lost(error)
                 return
 
     # What the stream brings: a Sink
@@ -215,7 +269,7 @@ class Link:
         if session.has_seen_control:
             session.has_seen_control = False
             self.inbox.put([message for message in messages if not self._is_for_itself(message)])
-            if session.has_control:
+            if session.has_control and not self.writer.flush_now():
                 # The reader has it written: what takes in may be called from where no task can be started.
                 return False
         elif messages:
@@ -288,12 +342,14 @@ class Link:
         raise self.closed_error(error)
 
     def _flush_soon(self) -> None:
-        if self._tasks is not None and not self._is_flushing and self.session.has_control:
+        """Have the pending control frames written, at once where that can be done."""
+        if not self.writer.flush_now() and self._tasks is not None and not self._is_flushing:
             self._is_flushing = True
             self._tasks.start_soon(self._flush)
 
     async def _flush(self) -> None:
         try:
+            await self._finish_gathered()
             await self.writer.flush()
         finally:
             self._is_flushing = False
@@ -305,9 +361,10 @@ class Link:
         return True
 
     async def _finish_gathered(self) -> None:
-        # Whoever cancels the connection has not cancelled the sends that have returned.
-        with CancelScope(shield=True, deadline=self._finish_by) as self._finishing:
-            await self.writer.finish_gathered()
+        if self.writer.write_gathered():
+            # Whoever cancels the connection has not cancelled the sends that have returned.
+            with CancelScope(shield=True, deadline=self._finish_by) as self._finishing:
+                await self.writer.finish_gathered()
 
     def _write_broken(self) -> None:
         self.session.end("a send was cancelled when a part of its message was written")
@@ -323,7 +380,25 @@ class Link:
         listens = self._linger_until < inf and not self.inbox.is_full
         self._reading.deadline = min(self._close_by, self._clock() + LINGER if listens else inf)
 
-    # What keepalive asks for
+    # Keepalive, and what it asks for
+
+    def _begin_keepalive(self) -> None:
+        interval, timeout = self._options.ping_interval, self._options.ping_timeout
+        if interval is not None and self.stream.carries_control:
+            self._keepalive = Keepalive(interval, timeout, self._clock())
+            self._alarm = self._call_at(self._keepalive.due_at, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        assert self._keepalive is not None
+        try:
+            self._keepalive.look(self, self._clock())
+        except BaseException as bug:
+            # Not of this task, if it is one: it comes out where the connection is.
+            self._bug = bug
+            self._reading.cancel()
+        else:
+            if self._keepalive.due_at < inf:
+                self._alarm = self._call_at(self._keepalive.due_at, self._on_alarm)
 
     @property
     def is_deaf(self) -> bool:
@@ -338,7 +413,8 @@ class Link:
         self.pings.sent(self._keepalive_ping)
         self.session.ping(self._keepalive_ping.payload)
         self.inbox.take_back()
-        self._flush_soon()
+        if not self.writer.flush_now():
+            call_in_task(self._flush_soon)
 
     def give_up(self, reason: str) -> None:
         """Fail the connection with the code 1011."""
@@ -381,6 +457,7 @@ class Link:
             self._close_by = min(self._close_by, current_time() + self._options.close_timeout)
         if not self._is_lost:
             with CancelScope(deadline=self._close_by):
+                await self.writer.finish_gathered()
                 await self.writer.flush()
                 with move_on_after(LINGER):
                     await self._drain()

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from anyio import Event
+from ._waiting import NewWaiter, Signal
 
 _PREFIX_SIZE: Final = 4
 _NUMBER_SIZE: Final = 8
@@ -25,26 +25,27 @@ _NUMBER_SIZE: Final = 8
 class PingInFlight:
     """A ping that was not answered yet. Times are in seconds of ``clock``; the number is 0 until it is sent."""
 
+    answered: Signal
     number: int = 0
     payload: bytes = b""
     sent_at: float = 0.0
-    answered: Event = field(default_factory=Event)
     round_trip: float | None = None
 
 
 class Pings:
     """The pings of one connection."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], new_waiter: NewWaiter) -> None:
         self.latency: float | None = None
         self._clock = clock
+        self._new_waiter = new_waiter
         self._prefix = os.urandom(_PREFIX_SIZE)
         self._number = 0
         self._in_flight: dict[int, PingInFlight] = {}
 
     def new(self) -> PingInFlight:
         """Another ping, which waits to be sent: it has no number yet, and no pong answers it."""
-        return PingInFlight()
+        return PingInFlight(Signal(self._new_waiter))
 
     def sent(self, ping: PingInFlight) -> None:
         """It is sent in this moment: the numbers have the order of the wire, whoever has waited longer."""

@@ -50,6 +50,14 @@ class Turn:
         finally:
             self._between.discard(given)
 
+    def take_now(self) -> bool:
+        """Take the turn as one who would be ``first``, if that need not wait; whether it was taken."""
+        if self.is_taken and not self._is_between:
+            return False
+        self.is_taken = True
+        self._is_between = False
+        return True
+
     def give_back(self) -> None:
         """Hand the turn to the first who waits."""
         if self._waiting_first:
@@ -79,9 +87,7 @@ class Turn:
 
     def _enter(self, *, first: bool, between: bool) -> Waiter | None:
         """Take the turn, or a place among those who wait for it."""
-        if not self.is_taken or (self._is_between and (first or between)):
-            self.is_taken = True
-            self._is_between = False
+        if (first or between or not self.is_taken) and Turn.take_now(self):
             return None
         given = self._new_waiter()
         (self._waiting_first if first else self._waiting).append(given)
@@ -105,6 +111,11 @@ class SharedTurn(Turn):
     def is_awaited(self) -> bool:
         """Whether tasks wait for it, so that only the event loop can give it back; to be asked with ``mutex`` held."""
         return bool(self._waiting or self._waiting_first)
+
+    def take_now(self) -> bool:
+        """As ``Turn.take_now``."""
+        with self.mutex:
+            return super().take_now()
 
     def _enter(self, *, first: bool, between: bool) -> Waiter | None:
         with self.mutex:

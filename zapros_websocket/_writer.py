@@ -5,7 +5,8 @@ Invariants:
 - The order of the session is the order of the wire: between encoding a message and the start of its write nothing is
   awaited, and both happen in the turn to write.
 - Nothing is written after a partial write: a write that was cancelled half-way, stopped or refused is the last.
-- Control frames go in front of all messages that wait for their turn.
+- Control frames go in front of all messages that wait for their turn. They are written in a plain call where nobody has
+  the turn and the stream takes them; what it does not take of them keeps the turn, as what was gathered does.
 
 A burst of small messages is gathered, and written with one system call. The first message in a turn of the scheduler
 is written at once; those that follow it in the same turn are put one behind the other, and go out before that turn is
@@ -175,6 +176,33 @@ class Writer:
             assert left is not None
             await self.finish(left)
 
+    def flush_now(self) -> bool:
+        """Write the control frames that are pending, if that can be done at once; if not, ``flush`` has to be awaited.
+
+        It may be called from where ``write_gathered`` may be.
+        """
+        eager = self._eager
+        if self._left is not None:
+            return False
+        if self.is_over or not self._session.has_control:
+            return True
+        if eager is None or self.write_gathered() or not self._turn.take_now():
+            return False
+        left: bytes | memoryview = b""
+        try:
+            if not eager.is_writable():
+                return False
+            left = eager.send_now(self._session.take_control())
+        except Exception as error:
+            self.end()
+            self._failed(error)
+        finally:
+            if left:
+                self._left = memoryview(left)
+            else:
+                self._turn.give_back()
+        return not left
+
     async def write(
         self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False
     ) -> Exception | None:
@@ -202,8 +230,8 @@ class Writer:
             self._turn.give_back()
 
     async def flush(self) -> None:
-        """Write the control frames that are pending."""
-        while self._session.has_control and not self.is_over:
+        """Write the control frames that are pending, behind what is left of others and somebody finishes."""
+        while (self._session.has_control or self._left is not None) and not self.is_over:
             await self.write(self._session.take_control, first=True)
 
     def stop(self) -> None:

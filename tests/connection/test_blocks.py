@@ -88,6 +88,17 @@ async def test_a_bug_in_the_tasks_of_a_connection_cancels_the_block_and_comes_ou
     assert server.stream.is_closed
 
 
+async def test_a_connection_that_is_stopped_before_its_task_has_begun_says_goodbye(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        began = anyio.current_time()
+        await ws._link.stop()  # pyright: ignore[reportPrivateUsage]
+        assert anyio.current_time() - began <= 1
+        assert server.stream.is_closed
+        close = await server.peer.receive()
+        assert isinstance(close, CloseConnection)
+        assert close.code == 1000
+
+
 async def test_the_nursery_or_task_group_of_the_caller_owns_the_tasks_of_open_ws(server: MemoryServer) -> None:
     async def use(ws: AsyncWebSocket) -> None:
         await server.peer.send(WsprotoText("hi"))

@@ -6,8 +6,8 @@ reader wakes the task. So when one message is waited for soon after the other, t
 Invariants:
 
 - Only one task has the watch. What it receives goes to the same sink as ever, in the step in which it was received.
-- A task on watch does for a message what the reader does, and nothing else: a frame that must be answered, the end, an
-  error and what cannot be taken in wait for the reader, who has the watch back at once.
+- A task on watch does for a message, and a ping that is answered at once, what the reader does, and nothing else: the
+  end, an error and what cannot be taken in or answered wait for the reader, who has the watch back at once.
 - The watch comes back by itself when nobody has received anything for ``PATIENCE``; at once for a second task that
   waits, and for whatever waits for something else than a message. So pings are answered a little later at most.
 - A task that has lost the watch waits on like any other. Cancelling it loses nothing.
@@ -68,7 +68,7 @@ class Watch:
         self._reads = 0
         # Whether a task is in the middle of its wait for the socket.
         self.is_waiting = False
-        self._back = trio.Event()
+        self._back: trio.Event
 
     async def keep(self) -> None:
         """Receive until the sink wants no more. Cancelling it loses nothing."""
