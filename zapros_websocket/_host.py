@@ -13,19 +13,19 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope
 
 from ._attentive import result
 from ._connect import bare
 from ._portal import refuse_event_loop, way_into
+from ._tasks import Tasks, new_tasks
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
     from anyio.from_thread import BlockingPortal
 
 _T = TypeVar("_T")
 
-Live = Callable[["TaskGroup", Callable[[_T], None]], Awaitable[None]]
+Live = Callable[[Tasks, Callable[[_T], None]], Awaitable[None]]
 """A connection from its beginning to its end; it calls its second argument when it is open."""
 
 
@@ -38,20 +38,26 @@ class Host:
         self._portal = portal
         self._abandoned = False
         self._scope: CancelScope | None = None
-        self._tasks: TaskGroup | None = None
+        self._tasks: Tasks | None = None
         self._calls: set[Call[Any]] = set()
         self._bug: BaseException | None = None
+        # Let go once it is open: a future is a kilobyte.
+        self._opened: Future[Any] | None = None
         self._ended: Future[None] = Future()
 
     def open(self, live: Live[_T]) -> _T:
         """Begin ``live``, and wait until it is open; an interrupt cancels it."""
         opened: Future[_T] = Future()
+        self._opened = opened
         try:
-            self._portal.start_task_soon(self._run, live, opened)
+            self._portal.start_task_soon(self._run, live)
             return result(opened)
         except BaseException:
             self.abandon()
             raise
+        finally:
+            if opened.done():
+                self._opened = None
 
     def call(self, function: Callable[[], Awaitable[_T]], *, instead: str, when_over: Callable[[], _T]) -> _T:
         """Await ``function`` beside the connection; an interrupt cancels it.
@@ -87,29 +93,37 @@ class Host:
 
     # In the event loop
 
-    async def _run(self, live: Live[_T], opened: Future[_T]) -> None:
+    async def _run(self, live: Live[_T]) -> None:
         try:
             with CancelScope() as self._scope:
                 if self._abandoned:
                     self._scope.cancel()
-                async with create_task_group() as tasks:
+                async with new_tasks() as tasks:
                     self._tasks = tasks
                     try:
-                        await live(tasks, opened.set_result)
+                        await live(tasks, self._is_open)
                     finally:
                         self._tasks = None
         except Exception as error:
-            if opened.done():
+            if not self._fails_to_open(bare(error)):
                 self._bug = bare(error)
-            else:
-                opened.set_exception(bare(error))
         finally:
             self.is_over = True
-            if not opened.done():
-                opened.set_exception(RuntimeError("the portal was stopped while the connection was opened"))
+            self._fails_to_open(RuntimeError("the portal was stopped while the connection was opened"))
             for call in list(self._calls):
                 call.end()
             self._ended.set_result(None)
+
+    def _is_open(self, value: object) -> None:
+        assert self._opened is not None
+        self._opened.set_result(value)
+
+    def _fails_to_open(self, error: BaseException) -> bool:
+        opened = self._opened
+        if opened is None or opened.done():
+            return False
+        opened.set_exception(error)
+        return True
 
     def _begin(self, call: Call[_T]) -> None:
         if self._tasks is None:

@@ -41,12 +41,12 @@ from ._protocol.options import Options, PerMessageDeflateExtension, check_number
 from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
+from ._tasks import Tasks
 from ._time_left import time_left
 from ._turn import SharedTurn
 from ._waiting import new_waiter_here
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
     from typing_extensions import Self
 
 
@@ -194,7 +194,7 @@ def _open(
 ) -> WebSocket:
     host = Host(portal)
 
-    async def live(tasks: TaskGroup, ready: Callable[[_Parts], None]) -> None:
+    async def live(tasks: Tasks, ready: Callable[[_Parts], None]) -> None:
         opened = await handshake()
         stream = opened.stream
         new_waiter = new_waiter_here()

@@ -8,7 +8,6 @@ import ssl
 import anyio
 import pytest
 import zapros
-from anyio.abc import TaskGroup
 from anyio.from_thread import start_blocking_portal
 from wsproto import events as ws_events
 from wsproto.events import CloseConnection
@@ -21,6 +20,7 @@ from zapros_websocket._link import Link
 from zapros_websocket._portal import Process, process, shared_portal
 from zapros_websocket._protocol.messages import Message, PingMessage, TextMessage
 from zapros_websocket._streams.threads import BlockingStream
+from zapros_websocket._tasks import Tasks
 from zapros_websocket._waiting import AsyncioWaiter
 from zapros_websocket.testing import echo_server
 
@@ -91,7 +91,7 @@ def test_a_bug_in_the_background_comes_out_bare(server: PairServer, monkeypatch:
 
 
 def test_what_was_given_up_before_it_began_does_not_begin() -> None:
-    async def live(tasks: TaskGroup, ready: object) -> None:
+    async def live(tasks: Tasks, ready: object) -> None:
         """Would go on for ever, if it were not cancelled."""
 
     host = Host(shared_portal())
