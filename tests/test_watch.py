@@ -14,12 +14,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.connection import SERVER, Connection
-from wsproto.events import BytesMessage, Event, Ping, Pong
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from zapros import AsyncClient
 
 from tests.conftest import NO_OPTIONS, Backend
 from tests.memory import StreamHandler
-from zapros_websocket import AsyncWebSocket, BinaryMessage, ConnectionClosed, PingMessage, aconnect_ws
+from zapros_websocket import AsyncWebSocket, BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, aconnect_ws
 from zapros_websocket._streams import sockets, watch
 
 from .test_pump import LARGE, tcp_pair
@@ -138,7 +138,7 @@ async def test_several_messages_in_one_read_come_one_by_one(reads: list[str]) ->
         assert reads
 
 
-async def test_a_ping_is_answered_by_the_reader_while_a_task_is_on_watch() -> None:
+async def test_a_ping_is_answered_by_the_task_on_watch(reads: list[str]) -> None:
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
@@ -147,6 +147,38 @@ async def test_a_ping_is_answered_by_the_reader_while_a_task_is_on_watch() -> No
             await wait_all_tasks_blocked()
         assert received == [PingMessage(b"?")]
         assert seen(theirs) == [Pong(b"?")]
+        assert len(reads) == 1
+
+
+async def test_a_ping_that_cannot_be_answered_at_once_is_left_to_the_reader(
+    reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected() as (ws, theirs, send):
+        await converse(ws, theirs, send)
+        received: list[object] = []
+        async with waiting(ws, received):
+            with monkeypatch.context() as patch:
+                patch.setattr(sockets.SocketStream, "is_writable", lambda self: False)
+                theirs.sendall(send(Ping(b"?")))
+                await wait_all_tasks_blocked()
+        assert received == [PingMessage(b"?")]
+        assert seen(theirs) == [Pong(b"?")]
+        assert len(reads) == 1
+        # The reader has the watch again, and goes on.
+        theirs.sendall(send(BytesMessage(b"next")))
+        assert await ws.recv() == BinaryMessage(b"next")
+
+
+async def test_the_close_of_the_peer_on_watch_is_left_to_the_reader(reads: list[str]) -> None:
+    async with connected() as (ws, theirs, send):
+        await converse(ws, theirs, send)
+        received: list[object] = []
+        async with waiting(ws, received):
+            theirs.sendall(send(CloseConnection(1001)))
+            await wait_all_tasks_blocked()
+        assert received == [CloseMessage(1001, "")]
+        assert seen(theirs) == [CloseConnection(1001, "")]
+        assert len(reads) == 1
 
 
 @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": (CLOCK := MockClock())})], ids=["trio"])
