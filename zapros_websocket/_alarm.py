@@ -29,7 +29,7 @@ class Alarm(Protocol):
 
 
 CallAt: TypeAlias = Callable[[float, Callable[[], object]], Alarm]
-"""Has a function called at a time of the event loop's clock, or a moment later."""
+"""Has a function called at a time of the event loop's clock, or a moment later; never before the next turn."""
 
 # So many cancelled alarms may wait for their time to come, or as many as there are others.
 _FEW: Final = 64
@@ -97,10 +97,12 @@ class _TrioAlarms:
 
     def _call_all_due(self) -> None:
         now = trio.current_time()
+        due: list[_TrioAlarm] = []
         while self._heap and self._heap[0][0] <= now:
-            alarm = heappop(self._heap)[2]
-            if alarm.function is None:
-                self._cancelled -= 1
+            due.append(heappop(self._heap)[2])
+            self._cancelled -= due[-1].function is None
+        # Apart from that: what is called may set an alarm for a time that is over, or cancel one that is due.
+        for alarm in due:
             alarm.call()
 
 

@@ -126,6 +126,12 @@ async def test_an_idle_connection_is_one_task_and_one_alarm_of_all(server: Memor
         assert number_of_tasks() - before == 10 + trio.lowlevel.in_trio_run()
 
 
+async def test_the_objects_with_the_most_attributes_have_no_dict_for_them(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        for one in (ws._link, ws._session):  # pyright: ignore[reportPrivateUsage]
+            assert not hasattr(one, "__dict__")
+
+
 @pytest.mark.usefixtures("no_task_flushes")
 async def test_a_ping_of_keepalive_goes_out_in_its_moment_by_no_task(wire: Wire) -> None:
     async with aconnect_ws("ws://test/", client=wire.client, ping_interval=5, ping_timeout=None) as ws:

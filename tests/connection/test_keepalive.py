@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
+import trio
+from anyio.lowlevel import checkpoint
+from trio.testing import MockClock
 from wsproto.events import CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 
-from tests.memory import MemoryServer
+from tests.memory import AutojumpEventLoop, MemoryServer, MemoryStream
 from zapros_websocket import ConnectionClosed, PongMessage, TextMessage, aconnect_ws
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +99,44 @@ async def test_time_during_which_the_reader_is_stopped_does_not_count(server: Me
         with pytest.raises(ConnectionClosed, match="ping timeout"):
             await ws.recv()
         assert anyio.current_time() - began <= 16
+
+
+async def test_what_arrived_while_the_event_loop_stood_still_is_heard_before_the_verdict(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = MemoryStream.read
+
+    async def read_in_two_turns(self: MemoryStream, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await read(self, max_bytes, timeout)
+        await checkpoint()
+        return data
+
+    monkeypatch.setattr(MemoryStream, "read", read_in_two_turns)
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=10, ping_timeout=5, close_timeout=0) as ws:
+        ping = await server.peer.receive()
+        assert isinstance(ping, Ping)
+        await server.peer.send(Pong(bytes(ping.payload)))
+        jump(20)
+        await anyio.sleep(0.1)
+        assert ws.close_code is None
+        assert ws.latency is not None
+        # Of a peer that says nothing there is nothing to hear.
+        began = anyio.current_time()
+        with pytest.raises(ConnectionClosed, match="ping timeout"):
+            await ws.recv()
+        assert anyio.current_time() - began <= 15
+
+
+def jump(seconds: float) -> None:
+    """As if all this time nothing had its turn."""
+    if trio.lowlevel.in_trio_run():
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        clock.jump(seconds)
+    else:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, AutojumpEventLoop)
+        loop.jump(seconds)
 
 
 async def test_keepalive_ends_a_send_that_a_dead_peer_blocks() -> None:
