@@ -153,12 +153,15 @@ async def test_a_ping_is_answered_by_the_task_on_watch(reads: list[str]) -> None
 async def test_a_ping_that_cannot_be_answered_at_once_is_left_to_the_reader(
     reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def not_now(self: sockets.SocketStream) -> bool:
+        return False
+
     async with connected() as (ws, theirs, send):
         await converse(ws, theirs, send)
         received: list[object] = []
         async with waiting(ws, received):
             with monkeypatch.context() as patch:
-                patch.setattr(sockets.SocketStream, "is_writable", lambda self: False)
+                patch.setattr(sockets.SocketStream, "is_writable", not_now)
                 theirs.sendall(send(Ping(b"?")))
                 await wait_all_tasks_blocked()
         assert received == [PingMessage(b"?")]

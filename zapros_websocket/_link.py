@@ -177,7 +177,6 @@ class Link:
                         raise
                     tasks.cancel_scope.cancel()
             finally:
-                self._tasks = None
                 if is_cut_short:
                     await self._leave_politely()
         finally:
@@ -192,6 +191,8 @@ class Link:
                 raise self._bug
             await self._finish()
         finally:
+            # Those that there are come to their end, and no more are started.
+            self._tasks = None
             if self._alarm is not None:
                 self._alarm.cancel()
             # What was sent is not taken back, but it does not hold up the end either.

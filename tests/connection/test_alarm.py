@@ -11,6 +11,7 @@ import anyio
 import pytest
 import trio
 
+from tests.memory import autojump
 from zapros_websocket._alarm import Alarm, call_at_here
 
 pytestmark = pytest.mark.anyio
@@ -107,10 +108,8 @@ async def test_what_a_cancelled_one_would_have_called_is_not_kept() -> None:
     assert there() is None
 
 
-@pytest.fixture
-def on_trio(anyio_backend_name: str) -> None:
-    if anyio_backend_name != "trio":
-        pytest.skip("asyncio has it in its event loop")
+# Asyncio has it in its event loop.
+on_trio = pytest.mark.parametrize("anyio_backend", [autojump("trio")], ids=["trio"])
 
 
 def system_tasks() -> list[trio.lowlevel.Task]:
@@ -120,7 +119,7 @@ def system_tasks() -> list[trio.lowlevel.Task]:
     return [task for nursery in root.child_nurseries for task in nursery.child_tasks if "alarms" in task.name]
 
 
-@pytest.mark.usefixtures("on_trio")
+@on_trio
 async def test_one_task_waits_for_all_and_is_there_while_there_is_something_to_wait_for() -> None:
     notes = Notes()
     assert not system_tasks()
@@ -138,7 +137,7 @@ async def test_one_task_waits_for_all_and_is_there_while_there_is_something_to_w
     assert notes.taken == [("third", 5)]
 
 
-@pytest.mark.usefixtures("on_trio")
+@on_trio
 async def test_of_many_that_are_cancelled_few_are_kept() -> None:
     notes = Notes()
     for number in range(10):
