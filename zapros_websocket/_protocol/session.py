@@ -87,7 +87,6 @@ class Session:
         "_assembling",
         "_buffer",
         "_close_pending",
-        "_compresses",
         "_data",
         "_deflate",
         "_fragments",
@@ -104,12 +103,14 @@ class Session:
         "_received_code",
         "_text",
         "_wsproto",
+        "compresses",
         "failure",
         "has_control",
         "has_more",
         "has_seen_control",
         "inflates",
         "is_simple",
+        "large",
         "may_wait",
         "received",
         "sent",
@@ -117,9 +118,6 @@ class Session:
     )
 
     _new_fragments: ClassVar[type[Fragments]] = Fragments
-
-    # Bytes of a frame from which it is received to where it stays.
-    large = LARGE
 
     def __init__(self, *, max_message_size: int, deflate: Deflate | None = None) -> None:
         self.state = State.OPEN
@@ -138,6 +136,8 @@ class Session:
         self._needed = 0
         self.has_more = False
         self._large: LargeFrame | None = None
+        # Bytes of a frame from which it is received to where it stays.
+        self.large = LARGE
         # How many bytes of a frame wsproto still waits for, and whether it is in the middle of a message.
         self._frame_left = 0
         self._assembling = False
