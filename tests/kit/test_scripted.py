@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -371,6 +372,26 @@ async def test_a_pause_can_be_resumed_before_it_is_reached() -> None:
         server.resume("p")
         async with aconnect_ws(server.url) as ws:
             assert await ws.recv() == TextMessage("one")
+
+
+async def test_a_stall_reads_nothing_although_the_request_was_there_before_the_server() -> None:
+    async with scripted_server(Script().accept().stall()) as server:
+        host, port = server.url.removeprefix("ws://").strip("/").split(":")
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(
+                b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            sock.setblocking(False)
+            await anyio.wait_readable(sock)
+            taken = 0
+            for _ in range(200):
+                try:
+                    taken += sock.send(MEBIBYTE)
+                except BlockingIOError:
+                    await anyio.wait_all_tasks_blocked()
+            # What the kernel keeps, and no more.
+            assert taken < 64 * len(MEBIBYTE)
 
 
 async def test_a_pause_that_no_script_has() -> None:

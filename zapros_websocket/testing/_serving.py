@@ -4,6 +4,7 @@ Invariants:
 
 - Leaving the block ends every task, and raises nothing of its own.
 - An exception of the block is never handed to a task group: nothing can wrap it in an exception group.
+- A peer is read from when somebody wants to read.
 - When the block is cancelled the server runs until the block has ended, so that clients in it can close in order.
 """
 
@@ -53,9 +54,17 @@ class Listening:
         try:
             with self._scope:
                 async with listener:
-                    await listener.serve(self._converse)
+                    await listener.serve(self._serve_one)
         finally:
             self._ended.set()
+
+    async def _serve_one(self, stream: SocketStream) -> None:
+        # On asyncio, anyio reads ahead without a bound until its first wait for something to read is over, and has
+        # none when that is there already.
+        pause: Callable[[], None] | None = getattr(getattr(stream, "_transport", None), "pause_reading", None)
+        if pause is not None:
+            pause()
+        await self._converse(stream)
 
 
 class InThread(Generic[_T]):
