@@ -210,6 +210,8 @@ class Link:
 
     async def stop(self) -> None:
         """End ``run`` now, whatever the peer does. Shielded: it has a bound of its own."""
+        if self.closed.is_set():
+            return
         self._is_stopped = True
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
@@ -457,11 +459,11 @@ class Link:
         else:
             self._close_by = min(self._close_by, current_time() + self._options.close_timeout)
         if not self._is_lost:
-            with CancelScope(deadline=self._close_by):
+            with CancelScope(deadline=self._close_by) as parting:
                 await self.writer.finish_gathered()
                 await self.writer.flush()
-                with move_on_after(LINGER):
-                    await self._drain()
+                parting.deadline = min(self._close_by, current_time() + LINGER)
+                await self._drain()
         # Whoever is still in the middle of a frame would wait for ever.
         self.writer.stop()
 

@@ -34,7 +34,7 @@ from ._next_turn import NextTurn, Start
 from ._pace import Pace
 from ._protocol.frames import encode
 from ._protocol.session import Session
-from ._streams.base import ByteStream, EagerStream
+from ._streams.base import ByteStream, eager
 from ._turn import Turn
 from ._waiting import NewWaiter
 
@@ -72,7 +72,7 @@ class Writer:
     ) -> None:
         self.is_over = False
         self._stream = stream
-        self._eager = stream if isinstance(stream, EagerStream) else None
+        self._eager = eager(stream)
         self._sender = None if self._eager is None else self._eager.sender
         self._session = session
         self._is_plain = not session.compresses
@@ -96,8 +96,8 @@ class Writer:
 
     def send_now(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> bool:
         """Write a message if that can be done at once, whole, or gather it; if not, ``write`` it in the same step."""
-        eager = self._eager
-        if eager is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
+        stream = self._eager
+        if stream is None or self.is_over or self._turn.is_taken or not self._session.is_simple:
             return False
         turn = self._turn_here()
         gathered = self._gathered
@@ -112,7 +112,7 @@ class Writer:
         if self._is_plain and sender is not None and len(payload) < _LARGE:
             # Such a frame depends on nothing but its message, and may be thrown away again.
             frame = encode(opcode, payload)
-        elif eager.is_writable():
+        elif stream.is_writable():
             frame = self._session.encode(opcode, payload, compress)
         else:
             return False
@@ -120,7 +120,7 @@ class Writer:
         try:
             if sender is None:
                 # What TLS does not write it has encrypted all the same: it counts as begun.
-                left = eager.send_now(frame)
+                left = stream.send_now(frame)
             else:
                 sent = sender(frame)
                 if sent == len(frame):
@@ -181,18 +181,18 @@ class Writer:
 
         It may be called from where ``write_gathered`` may be.
         """
-        eager = self._eager
+        stream = self._eager
         if self._left is not None:
             return False
         if self.is_over or not self._session.has_control:
             return True
-        if eager is None or self.write_gathered() or not self._turn.take_now():
+        if stream is None or self.write_gathered() or not self._turn.take_now():
             return False
         left: bytes | memoryview = b""
         try:
-            if not eager.is_writable():
+            if not stream.is_writable():
                 return False
-            left = eager.send_now(self._session.take_control())
+            left = stream.send_now(self._session.take_control())
         except Exception as error:
             self.end()
             self._failed(error)

@@ -410,6 +410,17 @@ async def test_a_burst_that_fails_in_a_send_is_reported_by_that_send(wire: Wire)
 
 
 @gathering
+async def test_what_was_gathered_and_cannot_be_written_in_front_of_a_close_is_the_end_as_well(wire: Wire) -> None:
+    async with wire.connect() as ws:
+        await next_turn()
+        await ws.send("first")
+        wire.ours.error = ConnectionResetError("reset by peer")
+        await ws.send("gathered")
+        await ws.close()
+    assert ws.close_code == 1006
+
+
+@gathering
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_cancelled_group_writes_a_burst_that_has_to_wait_within_its_bound(wire: Wire, reads: bool) -> None:
     began = 0.0

@@ -12,7 +12,7 @@ Invariants of every stream:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     from .watch import Takers
@@ -68,7 +68,6 @@ class ByteStream(Protocol):
         ...
 
 
-@runtime_checkable
 class EagerStream(ByteStream, Protocol):
     """A stream that can also write without waiting."""
 
@@ -87,6 +86,12 @@ class EagerStream(ByteStream, Protocol):
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what can be written at once, and return what is left for ``send_all``."""
         ...
+
+
+def eager(stream: ByteStream) -> EagerStream | None:
+    """``stream`` as one that can also write without waiting, if it is such."""
+    # Told by what it does: an isinstance with a protocol looks at every one of its members, and at each of its bases.
+    return cast("EagerStream", stream) if hasattr(stream, "send_now") else None
 
 
 async def pump(stream: ByteStream, sink: Sink) -> None:
