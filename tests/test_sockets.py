@@ -21,7 +21,7 @@ from wsproto.events import TextMessage as WsprotoText
 from zapros import AsyncClient, AsyncStdNetworkHandler
 
 from tests.memory import StreamHandler
-from zapros_websocket import BinaryMessage, SocketTransport, TextMessage, aconnect_ws
+from zapros_websocket import BinaryMessage, HandshakeError, SocketTransport, TextMessage, aconnect_ws
 from zapros_websocket._streams import sockets
 from zapros_websocket.testing import echo_server
 
@@ -88,6 +88,34 @@ async def test_a_client_that_is_made_here_stands_on_it() -> None:
     async with echo_server() as server, aconnect_ws(server.url) as ws:
         await ws.send(bytes(1 << 20))
         assert await ws.recv() == BinaryMessage(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("way", ["cancelled", "refused"])
+async def test_the_sockets_of_a_client_that_is_made_here_end_with_its_handshake(way: str) -> None:
+    ended: list[Exception] = []
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.receive()
+        if way == "cancelled":
+            tasks.cancel_scope.cancel()
+        else:
+            await stream.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        try:
+            await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as end:
+            ended.append(end)
+
+    async def connect() -> None:
+        with pytest.raises(HandshakeError, match="403"):
+            async with aconnect_ws(f"ws://127.0.0.1:{port}/"):
+                pytest.fail("nobody agrees")
+
+    async with Listening(serve) as port:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connect)
+        with anyio.fail_after(5):
+            while not ended:
+                await anyio.wait_all_tasks_blocked()
 
 
 async def test_a_client_of_the_caller_can_stand_on_it(
@@ -269,7 +297,10 @@ async def test_a_name_that_does_not_resolve_is_zapros_own_error() -> None:
             pass
 
 
-async def test_timeouts_are_zapros_own_errors() -> None:
+async def test_timeouts_are_zapros_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(sock: object) -> None:
+        await anyio.sleep_forever()
+
     async with Listening(hold) as port:
         stream = await SocketTransport().aconnect("127.0.0.1", port, timeout=60)
         with pytest.raises(zapros.ReadTimeoutError):
@@ -277,6 +308,7 @@ async def test_timeouts_are_zapros_own_errors() -> None:
         with pytest.raises(zapros.WriteTimeoutError):
             await stream.write_all(bytes(1 << 26), timeout=0)
         await stream.close()
+        monkeypatch.setattr(sockets, "until_writable", never)
         with pytest.raises(zapros.ConnectTimeoutError):
             await SocketTransport().aconnect("127.0.0.1", port, timeout=0)
 
@@ -317,7 +349,10 @@ async def test_the_end_of_the_stream_is_no_bytes(
         await stream.close()
 
 
-async def test_cancelling_a_connection_attempt_closes_every_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("addresses", [1, 2])
+async def test_cancelling_a_connection_attempt_closes_every_socket(
+    monkeypatch: pytest.MonkeyPatch, addresses: int
+) -> None:
     made: list[socket.socket] = []
 
     class Socket(socket.socket):
@@ -331,12 +366,40 @@ async def test_cancelling_a_connection_attempt_closes_every_socket(monkeypatch: 
     async def never(sock: object) -> None:
         await anyio.sleep_forever()
 
+    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+        return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(addresses)]
+
     monkeypatch.setattr(socket, "socket", Socket)
+    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
     monkeypatch.setattr(sockets, "until_writable", never)
-    with anyio.move_on_after(0) as scope:
-        await SocketTransport().aconnect("127.0.0.1", 9)
+    monkeypatch.setattr(sockets, "ATTEMPT_DELAY", 0)
+    with anyio.move_on_after(0.01) as scope:
+        await SocketTransport().aconnect("some.addresses", 9)
     assert scope.cancelled_caught
+    assert len(made) == addresses
     assert all(sock.fileno() == -1 for sock in made)
+
+
+async def test_a_socket_that_is_connected_in_the_moment_of_a_cancellation_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[socket.socket] = []
+
+    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+        return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(2)]
+
+    async def until_writable(sock: socket.socket) -> None:
+        made.append(sock)
+        await anyio.wait_writable(sock)
+        scope.cancel()
+
+    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+    monkeypatch.setattr(sockets, "until_writable", until_writable)
+    async with Listening(hold) as port:
+        with anyio.CancelScope() as scope:
+            await SocketTransport().aconnect("two.addresses", port)
+    assert scope.cancelled_caught
+    assert [sock.fileno() for sock in made] == [-1]
 
 
 async def test_the_next_address_is_tried_when_one_fails_or_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +459,7 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
         accepted.remove(stream)
 
     async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
-        return [(family, type, 0, "", (host, port)) for family in (socket.AF_INET, socket.AF_INET)]
+        return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(2)]
 
     async def until_both(sock: socket.socket) -> None:
         nonlocal waiting
@@ -411,8 +474,28 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
     monkeypatch.setattr(sockets, "until_writable", until_both)
     monkeypatch.setattr(sockets, "ATTEMPT_DELAY", 0)
     async with Listening(accept) as port:
-        stream = await SocketTransport().aconnect("127.0.0.1", port)
+        stream = await SocketTransport().aconnect("two.addresses", port)
         await stream.close()
+
+
+async def test_an_address_is_connected_to_without_a_resolver_or_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+        assert host == "one.address"
+        return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+    monkeypatch.delattr(sockets, "create_task_group")
+    async with Listening(hold) as port:
+        for host in ("127.0.0.1", "one.address"):
+            stream = await SocketTransport().aconnect(host, port)
+            await stream.close()
+    with pytest.raises(zapros.ConnectionError, match="could be connected to"):
+        await SocketTransport().aconnect("127.0.0.1", port)
+
+
+async def test_a_name_that_cannot_be_one_is_a_network_error() -> None:
+    with pytest.raises(zapros.ConnectionError):
+        await SocketTransport().aconnect("two..dots", 80)
 
 
 def test_addresses_change_their_family_each_time() -> None:

@@ -50,7 +50,7 @@ def open_through(opening: Opening, client: Client, timeout: float | None, portal
             deadline.after(timeout),
             client.stream(
                 "GET",
-                attempt.copy_of_url(),
+                attempt.url,
                 headers=opening.headers,
                 auth=attempt.auth,
                 context=attempt.context(timeout),

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     import trio
     from anyio.abc import TaskGroup
 
-# Seconds for a client that was made here to close.
-_CLIENT_CLOSE_TIMEOUT = 1.0
-
 
 class aconnect_ws:
     """Open a connection for the length of an ``async with`` block.
@@ -236,13 +233,12 @@ async def open_by_itself(opening: Opening, options: Options) -> Opened:
     client = AsyncClient(handler=AsyncStdNetworkHandler(transport=transport))
     kept: object = None
     try:
-        opened = await opening.through(client, options.open_timeout)
+        opened = await opening.through_new(client, options.open_timeout)
         kept = opened.stream
         return opened
     finally:
-        with CancelScope(shield=True), move_on_after(_CLIENT_CLOSE_TIMEOUT):
-            await transport.close_all_but(kept)
-            await client.aclose()
+        # There is nothing else to the client that would have to be closed.
+        transport.close_all_but(kept)
 
 
 def bare(error: BaseException) -> BaseException:

@@ -119,7 +119,8 @@ class _WithoutBrackets(URL):
 
 def _prepare(request: Request) -> None:
     request.headers = _HeadersForTheServer(request)
-    request.url = _WithoutBrackets(request.url.to_string())
+    if request.url.hostname.startswith("["):
+        request.url = _WithoutBrackets(request.url.to_string())
 
 
 class _EachHop(_Step):

@@ -88,7 +88,7 @@ class Opening:
     def attempt(self, client: AsyncClient | Client) -> Attempt:
         """The handshake through ``client``, with a key of its own (RFC 6455, section 4.1)."""
         offer = Offer(self._offer.subprotocols, self._offer.permessage_deflate)
-        # An attempt takes the credentials out of its URL: each has one of its own.
+        # Each has a URL of its own, which it takes the credentials out of, and which the client writes into.
         url, self._checked = self._checked or _resolve(self._url, client.base_url), None
         return Attempt(url, client, offer, self.headers, self._context)
 
@@ -98,19 +98,23 @@ class Opening:
         Cancelling it closes what was opened so far.
         """
         if trio.lowlevel.in_trio_run():
-            return await cancelled_once(lambda: self._through(client, timeout))
-        return await self._through(client, timeout)
+            # Zapros forgets its socket there when it is cancelled, and closes it when the time is its own.
+            return await cancelled_once(lambda: self.through_new(client, timeout, timeout))
+        return await self.through_new(client, timeout)
 
-    async def _through(self, client: AsyncClient, timeout: float | None) -> Opened:
+    async def through_new(self, client: AsyncClient, timeout: float | None, told: float | None = None) -> Opened:
+        """The same through a client that nobody else uses, and whose sockets the caller closes.
+
+        ``told`` is the timeout that Zapros is given; this waits a little longer.
+        """
         attempt = self.attempt(client)
-        # Zapros on trio forgets its socket when it is cancelled, and closes it when the time is its own.
-        context = attempt.context(timeout if trio.lowlevel.in_trio_run() else None)
+        context = attempt.context(told)
         began = current_time()
         with move_on_after(None if timeout is None else timeout + MARGIN) as scope:
             try:
                 async with client.stream(
                     "GET",
-                    attempt.copy_of_url(),
+                    attempt.url,
                     headers=self.headers,
                     auth=attempt.auth,
                     context=context,
@@ -130,7 +134,10 @@ class Opening:
 
 
 class Attempt:
-    """What there is to one handshake but the waiting: the request, and the judgement on the answer."""
+    """What there is to one handshake but the waiting: the request, and the judgement on the answer.
+
+    ``url`` is the client's to write into, once.
+    """
 
     def __init__(
         self,
@@ -140,15 +147,12 @@ class Attempt:
         headers: Headers,
         context: RequestContext | None,
     ) -> None:
-        self._url = url
+        self.url = url
+        self._protocol = url.protocol
         self._offer = offer
         self._context = context
         self.auth = _take_credentials(url, client, headers)
         self.last_step = LastStep(offer, url, client, headers)
-
-    def copy_of_url(self) -> URL:
-        """The URL for the client, which writes into it."""
-        return URL(self._url.to_string())
 
     def context(self, timeout: float | None) -> RequestContext:
         """The request context, in which the deadlines of Zapros are ``timeout`` unless the caller has set others."""
@@ -160,9 +164,9 @@ class Attempt:
 
     def agreement(self, response: Response, stream: object, application: AsgiHandle | None = None) -> Agreement | str:
         """What was agreed to, or what is wrong with the answer."""
-        final = response.request.url.protocol if response.request is not None else self._url.protocol
-        if SECURE[self._url.protocol] and not SECURE.get(final, False):
-            return f"a redirect led from {self._url.protocol}// to {final}//, which is not encrypted"
+        final = response.request.url.protocol if response.request is not None else self._protocol
+        if SECURE[self._protocol] and not SECURE.get(final, False):
+            return f"a redirect led from {self._protocol}// to {final}//, which is not encrypted"
         if response.status != 101:
             return f"the server answered with status {response.status}"
         if stream is None:

@@ -496,6 +496,20 @@ async def test_an_ipv6_host_has_no_brackets_for_a_resolver(server: MemoryServer)
     assert request.headers["Host"] == "[::1]:81"
 
 
+async def test_the_url_of_any_other_host_is_the_one_that_the_client_was_given(server: MemoryServer) -> None:
+    urls: list[URL] = []
+
+    class Client(AsyncClient):
+        def _merge_url(self, url: str | URL, params: object = None) -> URL:
+            merged = super()._merge_url(url)
+            urls.append(merged)
+            return merged
+
+    await connect(Client(handler=server), "ws://test:81/path")
+    [request], [url] = server.requests, urls
+    assert request.url is url
+
+
 async def test_a_handler_that_does_not_name_the_request_is_believed(server: MemoryServer) -> None:
     class Nameless(MemoryServer):
         async def ahandle(self, request: Request) -> Response:

@@ -148,5 +148,4 @@ async def _trusting_client() -> AsyncGenerator[zapros.AsyncClient]:
         try:
             yield client
         finally:
-            with CancelScope(shield=True):
-                await transport.close_all_but(None)
+            transport.close_all_but(None)

@@ -20,7 +20,7 @@ import selectors
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import zip_longest
 from threading import Lock, local
@@ -83,11 +83,11 @@ class SocketTransport(AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._streams: WeakSet[SocketStream] = WeakSet()
 
-    async def close_all_but(self, kept: object) -> None:
-        """Close what was opened and is still open, whoever has forgotten it."""
+    def close_all_but(self, kept: object) -> None:
+        """Close what was opened and is still open, at once and whoever has forgotten it."""
         for stream in list(self._streams):
             if stream is not kept:
-                await stream.close()
+                stream.close_now()
 
     async def aconnect(
         self,
@@ -107,7 +107,7 @@ class SocketTransport(AsyncBaseTransport):
             zapros.ConnectionError: no address could be connected to.
         """
         context = self._ssl_context or _default_context()
-        with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError), fail_after(timeout):
+        with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError), _within(timeout):
             # The host of a URL has brackets around an IPv6 address; that of a socket has none.
             stream = SocketStream(await _connect(host.strip("[]"), port), context)
             self._streams.add(stream)
@@ -143,16 +143,21 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def write_all(self, data: bytes, timeout: float | None = None) -> int:
         """Write all of ``data``; cancelling it leaves it unknown how much was written."""
-        with self._closed_when_cancelled():
-            with _mapped(zapros.WriteTimeoutError, zapros.WriteError), fail_after(timeout):
-                await (self._send(data) if self._inner is None else self._inner.send(data))
+        left: bytes | memoryview = data
+        with _mapped(zapros.WriteTimeoutError, zapros.WriteError):
+            if data and self._inner is None:
+                left = self.send_now(data)
+            if left:
+                with self._closed_when_cancelled(), _within(timeout):
+                    await (self._send(left) if self._inner is None else self._inner.send(bytes(left)))
         return len(data)
 
     async def close(self) -> None:
         """Close the socket, at once."""
-        self._close()
+        self.close_now()
 
-    def _close(self) -> None:
+    def close_now(self) -> None:
+        """The same, where nothing can be awaited."""
         with self.mutex:
             self._close_alone()
 
@@ -366,11 +371,11 @@ class SocketStream(AsyncBaseNetworkStream):
         except get_cancelled_exc_class():
             # Zapros 0.23 forgets a stream with the response that it belonged to; one of HTTP/2 serves others still.
             if self.selected_alpn_protocol() != "h2":
-                self._close()
+                self.close_now()
             raise
 
     async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
-        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), fail_after(timeout):
+        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), _within(timeout):
             if self._inner is None:
                 return await self._receive(max_bytes)
             try:
@@ -454,31 +459,43 @@ class Underneath(AnyioByteStream):
 
 async def _connect(host: str, port: int) -> socket.socket:
     """The first address to answer wins; the next is tried when one fails, or is slow."""
-    addresses = interleaved(await getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    connected: list[socket.socket] = []
+    addresses = interleaved(_as_literal(host, port) or await getaddrinfo(host, port, type=socket.SOCK_STREAM))
     errors: list[OSError] = []
+    try:
+        # Nothing to race against, as with a literal and with most names: no task is needed for it.
+        connected = await (_connect_to(*addresses[0]) if len(addresses) == 1 else _race(addresses, errors))
+    except OSError as error:
+        connected = None
+        errors.append(error)
+    if connected is None:
+        raise OSError(f"no address of {host} could be connected to: {'; '.join(map(str, errors))}")
+    return connected
+
+
+def _as_literal(host: str, port: int) -> list[AddressInfo] | None:
+    """The address that ``host`` spells out, for which nobody has to be asked; None for a name."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        return None
+    return cast("list[AddressInfo]", found)
+
+
+async def _race(addresses: list[tuple[int, Address]], errors: list[OSError]) -> socket.socket | None:
+    connected: list[socket.socket] = []
 
     async def attempt(family: int, address: Address, over: Event) -> None:
-        sock: socket.socket | None = None
         try:
-            # It raises where the system has no such family, or no descriptor left: one address less.
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with suppress(BlockingIOError):
-                sock.connect(address)
-            await until_writable(sock)
-            if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(number, os.strerror(number))
-            if not connected:
+            sock = await _connect_to(family, address)
+            if connected:
+                sock.close()
+            else:
                 connected.append(sock)
                 tasks.cancel_scope.cancel()
         except OSError as error:
             errors.append(error)
         finally:
             over.set()
-            if sock is not None and sock not in connected:
-                sock.close()
 
     try:
         async with create_task_group() as tasks:
@@ -491,9 +508,24 @@ async def _connect(host: str, port: int) -> socket.socket:
         for sock in connected:
             sock.close()
         raise
-    if not connected:
-        raise OSError(f"no address of {host} could be connected to: {'; '.join(map(str, errors))}")
-    return connected[0]
+    return connected[0] if connected else None
+
+
+async def _connect_to(family: int, address: Address) -> socket.socket:
+    # It raises where the system has no such family, or no descriptor left: one address less.
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(BlockingIOError):
+            sock.connect(address)
+        await until_writable(sock)
+        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def interleaved(addresses: Iterable[AddressInfo]) -> list[tuple[int, Address]]:
@@ -502,6 +534,11 @@ def interleaved(addresses: Iterable[AddressInfo]) -> list[tuple[int, Address]]:
     for family, _, _, _, address in addresses:
         families.setdefault(family, []).append((family, address))
     return [pair for row in zip_longest(*families.values()) for pair in row if pair is not None]
+
+
+def _within(timeout: float | None) -> AbstractContextManager[object]:
+    # A scope costs as much as a system call.
+    return nullcontext() if timeout is None else fail_after(timeout)
 
 
 @contextmanager
