@@ -138,6 +138,8 @@ class InboxOfThreads(Inbox):
                 self._wake()
             if rest:
                 self._take_in(rest)
+            if lending.is_at_end:
+                self._take_in(b"")
         lending.raise_error()
 
     def take_back(self) -> None:
@@ -264,7 +266,7 @@ class InboxOfThreads(Inbox):
                     return
                 if is_readable:
                     self._read_without_waiting()
-                if self._has_something:
+                if self._has_something or not self._lending.is_lent:
                     return
             left = give_up_at - monotonic()
             is_readable = left > 0 and self._lending.wait(left)

@@ -17,10 +17,10 @@ Invariants:
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from anyio import Event, move_on_after
@@ -28,10 +28,12 @@ from anyio import Event, move_on_after
 from ._protocol.frames import read_messages
 from ._protocol.session import Session
 from ._streams.base import READ_SIZE
+from ._undisturbed import Undisturbed
 
 if TYPE_CHECKING:
     from ._protocol.messages import Message
     from ._soon import Soon
+    from ._streams.direct import Direct
     from ._streams.sockets import SocketStream
 
 # Seconds in which a thread has to read something, for the socket to stay with the threads.
@@ -67,7 +69,7 @@ class Lending:
     The mutex of the inbox is held by whoever lends, reads, gives back and ends it.
     """
 
-    def __init__(self, session: Session, stream: SocketStream, limit: int, soon: Soon) -> None:
+    def __init__(self, session: Session, stream: SocketStream, direct: Direct, limit: int, soon: Soon) -> None:
         self.patience = PATIENCE
         # Whether threads may read; whether one would like to; whether the reader waits for it to come back.
         self.is_lent = False
@@ -75,36 +77,49 @@ class Lending:
         self.is_out = False
         self._session = session
         self._stream = stream
+        self._direct = direct
         self._soon = soon
         self._limit = limit
         self._unread = _Unread([], b"", is_foreign=False)
         self._reads = 0
+        self.is_at_end = False
         self._error: OSError | None = None
         self._back = Event()
         # Waits for so many seconds until there may be something to read, without the mutex.
-        self.wait = stream.readiness(EVENT_READ)
-
-    @staticmethod
-    def is_possible(stream: SocketStream, session: Session) -> bool:
-        """Whether threads can read it: without TLS, and with nothing that looks at each frame."""
-        return stream.is_plain and type(session) is Session
+        self.wait = direct.until_readable
 
     # In any thread
 
     def read(self, queue: deque[Message]) -> None:
         """Read what is there, and queue the messages that it completes."""
+        if self._direct.is_tls:
+            with Undisturbed():
+                self._read(queue)
+        else:
+            self._read(queue)
+
+    def _read(self, queue: deque[Message]) -> None:
         self._digest(queue)
-        receive = self._stream.plain_receive
+        unread = self._unread
         try:
-            with self._stream.mutex:
+            with self._direct.mutex:
                 # An interrupt comes behind a call: what the socket gave is noted in the call that reads.
-                self._unread.received.extend(map(receive, (READ_SIZE,)))
-        except BlockingIOError:
+                unread.received.extend(map(self._direct.receive, (READ_SIZE,)))
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
+        except ssl.SSLWantWriteError:
+            self.give_back()
+        except ssl.SSLEOFError:
+            unread.received.append(b"")
         except OSError as error:
             self._error = error
             self.give_back()
-            return
+        except BaseException:
+            if self._direct.is_tls and not unread.received:
+                # The handler of a signal that is no interrupt: what was read before it raised is gone.
+                self._error = OSError("a signal broke off a read of TLS")
+                self.give_back()
+            raise
         self._reads += 1
         self._digest(queue)
 
@@ -117,6 +132,7 @@ class Lending:
         unread = self._unread
         if unread.received:
             received = unread.received[0]
+            self.is_at_end = not received
             data = unread.rest + received if unread.rest else received
             messages: list[Message] = []
             stop, needed, failure = read_messages(data, 0, self._limit, None, messages)
@@ -131,6 +147,8 @@ class Lending:
     def lend(self) -> bool:
         """Leave the socket to the threads, if that can be done."""
         self.is_wanted = False
+        if self._stream.has_pending():
+            return False
         rest = self._session.hand_out()
         if rest is None:
             return False

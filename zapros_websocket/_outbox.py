@@ -1,8 +1,7 @@
 """From threads to the wire: a message is written at once where that is possible, and handed over where it is not.
 
-A thread writes to a plain socket itself while nobody else is in the middle of a frame: that costs a fraction of waking
-the event loop. What the socket does not take for a while, and everything over TLS, is handed over to a task of the
-event loop.
+A thread writes to a socket itself while nobody else is in the middle of a frame: that costs a fraction of waking the
+event loop. What the socket does not take for a while is handed over to a task of the event loop.
 
 Invariants:
 
@@ -10,16 +9,17 @@ Invariants:
 - What is handed over and unsent is bounded by messages and by bytes: at the bound ``send`` waits.
 - What is handed over is the library's own: a buffer of the caller was copied.
 - An interrupt (KeyboardInterrupt) leaves no frame half-written: what is left of it is handed over.
+- What TLS has not written it has encrypted all the same: the turn stays taken until the same bytes are written again.
 - While a message goes out in fragments other messages wait, and pings and pongs do not.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from selectors import EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event
@@ -34,12 +34,14 @@ from ._protocol import frames
 from ._protocol.messages import CloseMessage
 from ._protocol.outgoing import PING
 from ._protocol.session import State
+from ._streams.direct import PIECE
+from ._undisturbed import Undisturbed
 
 if TYPE_CHECKING:
     from ._link import Link
     from ._protocol.sequence import Sequence
     from ._soon import Soon
-    from ._streams.sockets import SocketStream
+    from ._streams.direct import Direct
     from ._turn import SharedTurn
 
 MAX_MESSAGES: Final = 1024
@@ -47,6 +49,9 @@ MAX_BYTES: Final = 1024 * 1024
 
 # What is written at once of many small messages.
 _BATCH: Final = 64 * 1024
+
+# Why nothing more may be written.
+_UNKNOWN: Final = "a signal broke off a write of TLS"
 
 # What to call where an event loop runs.
 _INSTEAD: Final = "await ws.send(...)"
@@ -65,9 +70,6 @@ _Whole = tuple[int, bytes, "bool | None"]
 _Fragment = tuple[Callable[[], bytes], bytes]
 _Item = _Whole | _Fragment
 
-# What writes in a thread, and what waits there for up to so many seconds.
-_Direct = tuple[Callable[["bytes | memoryview"], int], Callable[[float], object]]
-
 
 class Outbox:
     """What threads send on one connection."""
@@ -77,16 +79,14 @@ class Outbox:
         link: Link,
         turn: SharedTurn,
         soon: Soon,
-        stream: SocketStream | None,
+        direct: Direct | None,
     ) -> None:
         self._link = link
         self._session = link.session
         self._writer = link.writer
         self._turn = turn
         self._soon = soon
-        self._direct: _Direct | None = None
-        if stream is not None and stream.sender is not None:
-            self._direct = stream.sender, stream.readiness(EVENT_WRITE)
+        self._direct = direct
         # Guards all that follows, together with the turn to write and the socket.
         self._mutex = turn.mutex
         self._queue: deque[_Item | _Close] = deque()
@@ -193,57 +193,85 @@ class Outbox:
         self._hand_over(close, 0)
         result(close.written)
 
-    def _write_here(self, direct: _Direct, frame: bytes, others: int = 0) -> bool:
+    def _write_here(self, direct: Direct, frame: bytes, others: int = 0) -> bool:
         """Write a frame unless something is in the way, and return whether it is written or begun."""
         left = memoryview(frame)
-        size, turn = len(left), self._turn
+        size = len(left)
         sent: list[int] = []
-        is_begun = False
         try:
-            with self._mutex:
-                if (
-                    self._unsent != others
-                    or turn.is_taken
-                    or self._writer.is_over
-                    or self._session.has_control
-                    or self._session.state is not State.OPEN
-                ):
-                    return False
-                try:
-                    turn.is_taken = True
-                    # An interrupt comes behind a call: what the socket took is noted in the call that writes.
-                    sent.extend(map(direct[0], (left,)))
-                except OSError:
-                    # The socket takes nothing now, or nothing ever: the event loop will see which.
-                    return False
-                finally:
-                    if not sent or sent[0] == size:
-                        turn.is_taken = False
-                    else:
-                        self._unsent += 1
-                        self._is_writing_here = is_begun = True
-            if is_begun:
+            if direct.is_tls:
+                with Undisturbed():
+                    self._begin_here(direct, left[:PIECE], sent, size, others)
+            else:
+                self._begin_here(direct, left, sent, size, others)
+            if sent and sent[0] != size:
                 self._write_on(direct, left, sent)
         finally:
-            if is_begun:
+            if sent and sent[0] != size:
                 try:
                     self._leave(left[sum(sent) :])
                 except BaseException:
                     # An interrupt, which comes once.
                     self._leave(left[sum(sent) :])
                     raise
-        return True
+        return bool(sent)
 
-    def _write_on(self, direct: _Direct, left: memoryview, sent: list[int]) -> None:
+    def _begin_here(self, direct: Direct, first: memoryview, sent: list[int], size: int, others: int) -> None:
+        turn = self._turn
+        with self._mutex:
+            if (
+                self._unsent != others
+                or turn.is_taken
+                or self._writer.is_over
+                or self._session.has_control
+                or self._session.state is not State.OPEN
+            ):
+                return
+            try:
+                turn.is_taken = True
+                # An interrupt comes behind a call: what the socket took is noted in the call that writes.
+                sent.extend(map(direct.send, (first,)))
+            except OSError:
+                # The socket takes nothing now, or nothing ever: the event loop will see which.
+                if direct.is_tls:
+                    sent.append(0)
+            except BaseException:
+                if direct.is_tls and not sent:
+                    sent.append(0)
+                    self._write_no_more()
+                raise
+            finally:
+                if not sent or sent[0] == size:
+                    turn.is_taken = False
+                else:
+                    self._unsent += 1
+                    self._is_writing_here = True
+
+    def _write_on(self, direct: Direct, left: memoryview, sent: list[int]) -> None:
         """Write what is left, while the socket takes some of it every now and then."""
-        sender, is_writable = direct
-        while (done := sum(sent)) < len(left) and is_writable(PATIENCE):
-            with self._mutex:
-                try:
-                    sent.extend(map(sender, (left[done:],)))
-                except OSError:
-                    # Whatever it is: the event loop will see it as well.
-                    return
+        while (done := sum(sent)) < len(left) and direct.until_writable(PATIENCE):
+            steps = len(sent)
+            try:
+                if direct.is_tls:
+                    with Undisturbed(), self._mutex:
+                        sent.extend(map(direct.send, (left[done : done + PIECE],)))
+                else:
+                    with self._mutex:
+                        sent.extend(map(direct.send, (left[done:],)))
+            except ssl.SSLWantWriteError:
+                continue
+            except OSError:
+                # Whatever it is: the event loop will see it as well.
+                return
+            except BaseException:
+                if direct.is_tls and len(sent) == steps:
+                    self._write_no_more()
+                raise
+
+    def _write_no_more(self) -> None:
+        # The handler of a signal has raised in the middle of it, one that is no interrupt: it may be written or not.
+        self._writer.is_over = True
+        self._soon(lambda: self._link.break_off(_UNKNOWN))
 
     def _leave(self, left: memoryview) -> None:
         """Give the turn back, or leave it to the event loop with what is left to write; a second time is no more."""

@@ -39,6 +39,7 @@ from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
 from ._protocol.options import Options, PerMessageDeflateExtension, check_number
 from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
+from ._protocol.session import Session
 from ._streams.handed_over import taken_over
 from ._streams.sockets import SocketStream
 from ._tasks import Tasks
@@ -203,12 +204,14 @@ def _open(
         new_inbox = InboxOfPartsForThreads if options.stream_large_messages else InboxOfThreads
         inbox, turn = new_inbox(new_waiter, host.soon), SharedTurn(new_waiter, mutex)
         link, connection = connected(opened, options, observer, inbox=inbox, turn=turn)
-        if sockets is not None and Lending.is_possible(sockets, link.session):
-            inbox.lend_from_now_on(Lending(link.session, sockets, options.max_message_size, host.soon), link.take)
+        direct = None if sockets is None else sockets.share()
+        if sockets is not None and direct is not None and type(link.session) is Session:
+            lending = Lending(link.session, sockets, direct, options.max_message_size, host.soon)
+            inbox.lend_from_now_on(lending, link.take)
         # What is compressed has to be compressed in the order of the wire, and is left to the event loop; so is what is
         # observed.
         is_direct = opened.agreement.permessage_deflate is None and not isinstance(link.session, ObservedSession)
-        outbox = Outbox(link, turn, host.soon, sockets if is_direct else None)
+        outbox = Outbox(link, turn, host.soon, direct if is_direct else None)
         tasks.start_soon(outbox.run)
         ready(_Parts(link, connection, inbox, outbox, options))
         try:

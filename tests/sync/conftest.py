@@ -1,4 +1,4 @@
-"""The other end of the socket pairs, closed with each test."""
+"""The other end of the socket pairs, plain and TLS, closed with each test."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from .peers import PairServer
 
 
-@pytest.fixture
-def server() -> Iterator[PairServer]:
-    server = PairServer()
+@pytest.fixture(params=["plain", "tls"])
+def server(request: pytest.FixtureRequest) -> Iterator[PairServer]:
+    server = PairServer(tls=request.param == "tls")
     yield server
     server.close()

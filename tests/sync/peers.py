@@ -1,4 +1,4 @@
-"""A server at the other end of a socket pair, moved by hand, and the client whose handshake leads to it."""
+"""A server at the other end of a socket pair, plain or TLS, moved by hand, and a client that gets there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 
+import trustme
 import zapros
 from wsproto.connection import SERVER, Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
@@ -37,7 +40,10 @@ class Peer:
     def receive(self) -> WsprotoEvent | None:
         """The next frame of the client; None at the end of the stream."""
         while not self._events:
-            data = self.sock.recv(65536)
+            data = b""
+            # TLS of both ends has said farewell.
+            with suppress(ssl.SSLZeroReturnError):
+                data = self.sock.recv(65536)
             if not data:
                 return None
             self.protocol.receive_data(data)
@@ -70,8 +76,18 @@ class Peer:
             self.send(event.response())
 
     def end(self) -> None:
-        """End the stream: a FIN."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """End the stream: the farewell of TLS, and a FIN."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.setblocking(False)
+            # It would wait for an answer.
+            with suppress(ssl.SSLWantReadError):
+                self.sock.unwrap()
+            self.sock.settimeout(PATIENCE)
+        self.break_off()
+
+    def break_off(self) -> None:
+        """End the stream without a farewell: a FIN."""
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
 
 class PairServer(BaseHandler):
@@ -84,6 +100,7 @@ class PairServer(BaseHandler):
         deflate: bool = False,
         stream: Callable[[socket.socket], BaseNetworkStream] | None = None,
         buffer: int | None = None,
+        tls: bool = False,
     ) -> None:
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
@@ -91,6 +108,7 @@ class PairServer(BaseHandler):
         self._deflate = deflate
         self._stream = stream or _stream
         self._buffer = buffer
+        self._tls = tls
 
     @property
     def client(self) -> Client:
@@ -106,6 +124,8 @@ class PairServer(BaseHandler):
         if self._buffer is not None:
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
+        if self._tls:
+            ours, theirs = over_tls(ours, theirs)
         headers = accepting(request)
         extension: PerMessageDeflate | None = None
         if self._deflate:
@@ -119,6 +139,25 @@ class PairServer(BaseHandler):
     def close(self) -> None:
         for peer in self.peers:
             peer.sock.close()
+
+
+@cache
+def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
+    of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with authority.issue_cert("test").private_key_and_cert_chain_pem.tempfile() as path:
+        of_server.load_cert_chain(path)
+    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode()), of_server
+
+
+def over_tls(ours: socket.socket, theirs: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+    """TLS between the two ends, shaken hands."""
+    of_client, of_server = _contexts()
+    accepted: list[ssl.SSLSocket] = []
+    accepting = Background(lambda: accepted.append(of_server.wrap_socket(theirs, server_side=True)))
+    client = of_client.wrap_socket(ours, server_hostname="test")
+    accepting.result()
+    return client, accepted[0]
 
 
 def _stream(sock: socket.socket) -> BaseNetworkStream:

@@ -163,6 +163,7 @@ def test_the_end_of_the_stream(server: PairServer) -> None:
         assert caught.value.code == 1006
 
 
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
 def test_a_reset_is_the_cause_of_the_end(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         lend(ws, server)
@@ -282,7 +283,7 @@ def test_it_counts_against_the_bounds(server: PairServer) -> None:
         sending.result()
 
 
-def test_with_compression_and_over_tls_the_reader_keeps_it() -> None:
+def test_with_compression_the_reader_keeps_it() -> None:
     server = PairServer(deflate=True)
     with connect_ws("ws://test/", client=server.client, permessage_deflate=True, close_timeout=0) as ws:
         for text in ("one", "two", "three"):

@@ -47,15 +47,17 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
 from .base import READ_SIZE, Sink, pump
+from .direct import Direct, Selector, SharedTls, direct
 from .watch import READS_IN_A_ROW, Next, Watch
 
 # Seconds between two connection attempts (RFC 8305, section 5).
 ATTEMPT_DELAY: Final = 0.25
 
-# One that asks about a single socket without a descriptor of its own, and whatever its number is.
-_Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-# The same beneath, where the system has it: so little that it is made anew for each question.
+# What asks about a single socket, where the system has it: so little that it is made anew for each question.
 _poll = getattr(select, "poll", None)
+
+# Seconds after which a write that waits for a read tries again, where it is a thread that may have read.
+_PATIENCE: Final = 0.02
 
 # What a socket raises that would have to wait.
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
@@ -124,10 +126,13 @@ class SocketStream(AsyncBaseNetworkStream):
     carries_control: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, ssl_context: ssl.SSLContext | None = None) -> None:
-        # Held while the socket is closed, and by a thread that writes with ``sender``: a descriptor that is closed in
-        # between could be another socket already.
+        # Held while the socket is closed, and by whoever shares it: a descriptor that is closed in between could be
+        # another socket already.
         self.mutex = Lock()
         self._socket = sock
+        # What is called to read and to write: the socket, but for TLS that is shared with threads.
+        self._ends: socket.socket | SharedTls = sock
+        self._is_shared = False
         self._ssl_context = ssl_context
         # TLS inside the TLS of a proxy stands on this stream, and in its place.
         self._inner: TLSStream | None = None
@@ -190,6 +195,7 @@ class SocketStream(AsyncBaseNetworkStream):
                     self._socket = tls = context.wrap_socket(
                         self._socket, server_hostname=hostname, do_handshake_on_connect=False
                     )
+                    self._ends = tls
                     await self._when_ready(tls.do_handshake)
         except BaseException:
             await self.close()
@@ -213,7 +219,7 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether there is something to read, the end of the stream included."""
         if self._socket.fileno() < 0:
             return True
-        with _Selector() as selector:
+        with Selector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
             return bool(selector.select(0))
 
@@ -239,29 +245,23 @@ class SocketStream(AsyncBaseNetworkStream):
             except ssl.SSLWantWriteError:
                 await self._until_writable()
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing stands between the stream and its socket."""
-        return self._inner is None and not isinstance(self._socket, ssl.SSLSocket)
+    def share(self) -> Direct | None:
+        """Have threads use the socket as well from now on, and say how; None where they cannot."""
+        shared = direct(self._socket, self.mutex) if self._inner is None else None
+        if shared is not None and isinstance(self._socket, ssl.SSLSocket):
+            self._is_shared = True
+            self._ends = SharedTls(self._socket, self.mutex)
+        return shared
 
-    @property
-    def plain_receive(self) -> Callable[[int], bytes]:
-        """``recv`` of a plain socket. A thread beside the event loop holds ``mutex`` while it calls it."""
-        return self._socket.recv
-
-    def readiness(self, event: int) -> Callable[[float], object]:
-        """What waits in a thread for up to so many seconds, and says whether the socket is ready for ``event``."""
-        selector = _Selector()
-        selector.register(self._socket, event)
-        return selector.select
+    def has_pending(self) -> bool:
+        """Whether there is something to read that no readiness announces: TLS has decrypted it already."""
+        return not isinstance(self._ends, socket.socket) and self._ends.pending() > 0
 
     @property
     def sender(self) -> Callable[[bytes | bytearray | memoryview], int] | None:
-        """``send`` of a plain socket; what TLS does not write it has encrypted all the same.
-
-        A thread beside the event loop holds ``mutex`` while it calls it.
-        """
-        return self._socket.send if self.is_plain else None
+        """``send`` of a plain socket; what TLS does not write it has encrypted all the same."""
+        is_plain = self._inner is None and not isinstance(self._socket, ssl.SSLSocket)
+        return self._socket.send if is_plain else None
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
@@ -270,7 +270,7 @@ class SocketStream(AsyncBaseNetworkStream):
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
         try:
-            sent = self._socket.send(data)
+            sent = self._ends.send(data)
         except _NOT_NOW:
             return memoryview(data)
         return memoryview(data)[sent:]
@@ -293,15 +293,15 @@ class SocketStream(AsyncBaseNetworkStream):
     def _receiver(self, sink: Sink) -> Callable[[], Next]:
         """What receives once and without waiting, and says what to do next."""
         buffer = _buffer_here()
-        socket_ = self._socket
-        pending = socket_.pending if isinstance(socket_, ssl.SSLSocket) else None
+        recv_into = self._ends.recv_into
+        pending = self._ends.pending if isinstance(self._ends, (ssl.SSLSocket, SharedTls)) else None
 
         def receive() -> Next:
             room = sink.room()
             into = buffer if room is None else room
             most = len(into) if pending is None else _RECORD
             try:
-                count = socket_.recv_into(into)
+                count = recv_into(into)
             except (BlockingIOError, ssl.SSLWantReadError):
                 return Next.WAIT
             finally:
@@ -389,19 +389,21 @@ class SocketStream(AsyncBaseNetworkStream):
             # A stream that never runs dry: let others have their turn.
             self._reads_in_a_row = 0
             await checkpoint()
-        return await self._when_ready(lambda: self._socket.recv(max_bytes))
+        return await self._when_ready(lambda: self._ends.recv(max_bytes))
 
     async def _send(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
         while left:
             try:
-                left = left[self._socket.send(left) :]
+                left = left[self._ends.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 await self._until_writable()
             except ssl.SSLWantReadError:
                 # The server shakes hands anew in the middle of it all: whoever reads takes part in that.
                 self._heard = Event()
-                await self._heard.wait()
+                # A thread that reads says nothing of it.
+                with move_on_after(_PATIENCE if self._is_shared else None):
+                    await self._heard.wait()
                 self._heard = None
 
     async def _when_ready(self, operation: Callable[[], _T]) -> _T:

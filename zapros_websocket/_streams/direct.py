@@ -1,0 +1,92 @@
+"""A socket that threads read and write themselves, beside the event loop that drives it.
+
+Both sides of a plain socket may be used at once. OpenSSL's connection may not, not even one side by one thread and the
+other by another: so all that touches it holds the mutex, for as long as it takes without waiting.
+
+Invariants:
+
+- A thread calls what is written in C: no interrupt comes between what the socket did and its return.
+- What TLS does not write it has encrypted all the same: it is written again with the same bytes, whoever does so.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from types import BuiltinMethodType
+from typing import Final, TypeAlias
+
+# One that asks about a single socket without a descriptor of its own, and whatever its number is.
+Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+Data: TypeAlias = "bytes | bytearray | memoryview"
+_Functions: TypeAlias = "tuple[Callable[[int], bytes], Callable[[Data], int]]"
+
+# Bytes that TLS is given at once: while it encrypts them the event loop may have to wait.
+PIECE: Final = 128 * 1024
+
+
+@dataclass(frozen=True)
+class Direct:
+    """What a thread does with a socket itself. It holds ``mutex`` meanwhile, but for the two that wait."""
+
+    mutex: Lock
+    is_tls: bool
+    receive: Callable[[int], bytes]
+    send: Callable[[Data], int]
+    # They wait for up to so many seconds, and say whether the socket is ready.
+    until_readable: Callable[[float], object]
+    until_writable: Callable[[float], object]
+
+
+class SharedTls:
+    """A TLS socket, for the event loop that shares it with threads."""
+
+    def __init__(self, sock: ssl.SSLSocket, mutex: Lock) -> None:
+        self._sock = sock
+        self._mutex = mutex
+
+    def recv(self, size: int) -> bytes:
+        with self._mutex:
+            return self._sock.recv(size)
+
+    def recv_into(self, buffer: memoryview) -> int:
+        with self._mutex:
+            return self._sock.recv_into(buffer)
+
+    def send(self, data: Data) -> int:
+        with self._mutex:
+            return self._sock.send(data if len(data) <= PIECE else memoryview(data)[:PIECE])
+
+    def pending(self) -> int:
+        with self._mutex:
+            return self._sock.pending()
+
+
+def direct(sock: socket.socket, mutex: Lock) -> Direct | None:
+    """How a thread uses ``sock`` itself; None where that is not known."""
+    is_tls = isinstance(sock, ssl.SSLSocket)
+    functions: _Functions | None = _beneath(sock) if is_tls else (sock.recv, sock.send)
+    if functions is None:
+        return None
+    waits: list[Callable[[float], object]] = []
+    for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+        selector = Selector()
+        selector.register(sock, event)
+        waits.append(selector.select)
+    return Direct(mutex, is_tls, *functions, *waits)
+
+
+def _beneath(sock: socket.socket) -> _Functions | None:
+    """The guarded place: what ``recv`` and ``send`` of a TLS socket, which are written in Python, call in C."""
+    connection: object = getattr(sock, "_sslobj", None)
+    functions = getattr(connection, "read", None), getattr(connection, "write", None)
+    if getattr(sock, "suppress_ragged_eofs", False) and all(
+        isinstance(function, BuiltinMethodType) for function in functions
+    ):
+        return functions  # type: ignore[return-value]
+    return None

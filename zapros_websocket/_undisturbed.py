@@ -1,0 +1,72 @@
+"""Steps of a thread that no interrupt breaks into: it comes out behind them.
+
+CPython looks for signals behind each read and write of OpenSSL, within the same call. When a handler raises there, what
+was just decrypted is gone, and nobody knows what was written. Handlers run in the main thread; so there that of SIGINT
+gives way for as long as the call takes, which is some microseconds, since nothing that is done here waits for the peer.
+
+Invariants:
+
+- The handler is back when the block is left, however that is.
+- An interrupt that came meanwhile is not lost: its handler is called then.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from threading import get_ident, main_thread
+from types import FrameType
+from typing import Final, TypeAlias
+
+_Handler: TypeAlias = Callable[[int, "FrameType | None"], object]
+
+# Without making enums of all that goes in and out, which takes ten times as long.
+_bare: Final = sys.modules.get("_signal", signal)
+_get: Final[Callable[[int], object]] = _bare.getsignal
+_set: Final[Callable[[int, _Handler], object]] = _bare.signal
+_SIGINT: Final = int(signal.SIGINT)
+
+
+class Undisturbed:
+    """A block that an interrupt does not break into. It is used once."""
+
+    __slots__ = ("_came", "_handler", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._handler: _Handler | None = None
+        self._came: list[tuple[int, FrameType | None]] = []
+
+    def __enter__(self) -> None:
+        if self._thread != main_thread().ident:
+            return
+        handler = _get(_SIGINT)
+        # What is no function is the doing of the system, and raises nothing here.
+        if callable(handler):
+            self._handler = handler
+            try:
+                _set(_SIGINT, self._put_off)
+            except BaseException:
+                _set(_SIGINT, handler)
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        handler = self._handler
+        if handler is None:
+            return
+        try:
+            _set(_SIGINT, handler)
+        except BaseException:
+            # The handler of another signal has raised, in front of it.
+            _set(_SIGINT, handler)
+            raise
+        if self._came:
+            handler(*self._came[0])
+
+    def _put_off(self, number: int, frame: FrameType | None) -> None:
+        if get_ident() == self._thread:
+            self._came.append((number, frame))
+        elif self._handler is not None:
+            # In a child that another thread has forked in the middle of it, the block is never left.
+            self._handler(number, frame)
