@@ -13,13 +13,15 @@ from typing import NoReturn
 
 import pytest
 import wsproto.events as ws_events
+from wsproto.events import Event
 
 from zapros_websocket import BinaryMessage, ConnectionClosed, TextMessage, WebSocket, connect_ws
 from zapros_websocket._streams import direct
 from zapros_websocket._streams.direct import PIECE, Direct, SharedTls
 
 from .peers import Background, PairServer
-from .test_lending import ask, lend, lending_of
+from .test_lending import FOR_EVER, lend, lending_of
+from .waiting import until
 
 LARGE = bytes(range(256)) * 4096 * 4
 
@@ -159,13 +161,21 @@ def test_what_was_not_written_is_written_again_with_the_same_bytes(
 
 
 def test_the_socket_is_not_lent_while_something_is_decrypted_that_no_readiness_announces(server: PairServer) -> None:
-    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-        lending = ask(ws, server)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0, ping_interval=None) as ws:
+        lending, session = lending_of(ws), ws._parts.link.session  # pyright: ignore[reportPrivateUsage]
+        lending.patience = FOR_EVER
+        server.peer.send(ws_events.TextMessage("one"))
+        assert ws.recv() == TextMessage("one")
+        large, small = bytes(100_000), ws_events.TextMessage("behind")
+        wire = server.peer.protocol.send(ws_events.BytesMessage(large))
+        server.peer.sock.sendall(server.peer.protocol.send(ws_events.TextMessage("two")) + wire[:-1000])
+        until(lambda: session._large is not None and session._large.missing == 1000)  # pyright: ignore[reportPrivateUsage]
+        assert ws.recv() == TextMessage("two")
+        assert lending.is_wanted
         # The end of the large message, which is received to where it stays, shares a record with the next.
-        server.peer.send(ws_events.BytesMessage(bytes(100_000)), ws_events.TextMessage("behind"))
-        assert ws.recv(30) == BinaryMessage(bytes(100_000))
-        assert ws.recv(30) == TextMessage("behind")
-        assert not lending.is_lent
+        server.peer.sock.sendall(wire[-1000:] + server.peer.protocol.send(small))
+        assert ws.recv(10) == BinaryMessage(large)
+        assert ws.recv(10) == TextMessage("behind")
 
 
 def test_the_reader_goes_on_with_what_a_thread_has_left(server: PairServer) -> None:
@@ -173,10 +183,12 @@ def test_the_reader_goes_on_with_what_a_thread_has_left(server: PairServer) -> N
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         lend(ws, server)
         # More than a record, with something for the reader in its midst.
-        messages = [ws_events.TextMessage(text.data) for text in texts]
-        server.peer.send(*messages[:30], ws_events.BytesMessage(bytes(100_000)), *messages[30:])
-        received = [ws.recv(30) for _ in range(101)]
+        messages: list[Event] = [ws_events.TextMessage(text.data) for text in texts]
+        messages.insert(30, ws_events.BytesMessage(bytes(100_000)))
+        sending = Background(lambda: server.peer.send(*messages))
+        received = [ws.recv(30) for _ in messages]
         assert received == [*texts[:30], BinaryMessage(bytes(100_000)), *texts[30:]]
+        sending.result()
 
 
 @pytest.mark.parametrize("is_lent", [True, False], ids=["in-a-thread", "in-the-reader"])

@@ -83,10 +83,9 @@ def direct(sock: socket.socket, mutex: Lock) -> Direct | None:
 
 def _beneath(sock: socket.socket) -> _Functions | None:
     """The guarded place: what ``recv`` and ``send`` of a TLS socket, which are written in Python, call in C."""
+    if not getattr(sock, "suppress_ragged_eofs", False):
+        return None
     connection: object = getattr(sock, "_sslobj", None)
     functions = getattr(connection, "read", None), getattr(connection, "write", None)
-    if getattr(sock, "suppress_ragged_eofs", False) and all(
-        isinstance(function, BuiltinMethodType) for function in functions
-    ):
-        return functions  # type: ignore[return-value]
-    return None
+    is_known = all(isinstance(function, BuiltinMethodType) for function in functions)
+    return functions if is_known else None  # type: ignore[return-value]
