@@ -209,9 +209,10 @@ class Outbox:
         finally:
             if sent and sent[0] != size:
                 try:
-                    self._leave(left[sum(sent) :])
+                    with Undisturbed():
+                        self._leave(left[sum(sent) :])
                 except BaseException:
-                    # An interrupt, which comes once.
+                    # An interrupt that came in front of it, or the handler of another signal.
                     self._leave(left[sum(sent) :])
                     raise
         return bool(sent)

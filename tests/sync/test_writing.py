@@ -121,6 +121,31 @@ def test_an_interrupt_while_it_is_left_does_so_as_well(server: PairServer, monke
         assert server.peer.receive_message() == "the next"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")
+def test_interrupts_one_after_the_other_do_not_keep_the_rest(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        soon = outbox._soon  # pyright: ignore[reportPrivateUsage]
+
+        def interrupted(function: Callable[[], object]) -> None:
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGINT)
+            soon(function)
+
+        previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            monkeypatch.setattr("zapros_websocket._outbox.PATIENCE", 0.001)
+            monkeypatch.setattr(outbox, "_soon", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                ws.send(LARGE)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+            monkeypatch.setattr(outbox, "_soon", soon)
+        assert server.peer.receive_message() == LARGE
+
+
 def test_a_write_of_the_event_loop_is_waited_for(server: PairServer) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
