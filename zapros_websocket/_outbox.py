@@ -251,23 +251,30 @@ class Outbox:
     def _write_on(self, direct: Direct, left: memoryview, sent: list[int]) -> None:
         """Write what is left, while the socket takes some of it every now and then."""
         while (done := sum(sent)) < len(left) and direct.until_writable(PATIENCE):
-            steps = len(sent)
-            try:
-                if direct.is_tls:
-                    with Undisturbed(), self._mutex:
-                        sent.extend(map(direct.send, (left[done : done + PIECE],)))
-                else:
-                    with self._mutex:
-                        sent.extend(map(direct.send, (left[done:],)))
-            except ssl.SSLWantWriteError:
-                continue
-            except OSError:
-                # Whatever it is: the event loop will see it as well.
+            if direct.is_tls:
+                with Undisturbed():
+                    goes_on = self._write_some(direct, left[done : done + PIECE], sent)
+            else:
+                goes_on = self._write_some(direct, left[done:], sent)
+            if not goes_on:
                 return
-            except BaseException:
-                if direct.is_tls and len(sent) == steps:
-                    self._write_no_more()
-                raise
+
+    def _write_some(self, direct: Direct, data: memoryview, sent: list[int]) -> bool:
+        steps = len(sent)
+        try:
+            with self._mutex:
+                sent.extend(map(direct.send, (data,)))
+        except ssl.SSLWantWriteError:
+            # The socket has taken what came of it before.
+            return True
+        except OSError:
+            # Whatever it is: the event loop will see it as well.
+            return False
+        except BaseException:
+            if direct.is_tls and len(sent) == steps:
+                self._write_no_more()
+            raise
+        return True
 
     def _write_no_more(self) -> None:
         # The handler of a signal has raised in the middle of it, one that is no interrupt: it may be written or not.

@@ -67,6 +67,7 @@ class Undisturbed:
     def _put_off(self, number: int, frame: FrameType | None) -> None:
         if get_ident() == self._thread:
             self._came.append((number, frame))
-        elif self._handler is not None:
+        else:
             # In a child that another thread has forked in the middle of it, the block is never left.
+            assert self._handler is not None
             self._handler(number, frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 import wsproto.events as ws_events
@@ -291,6 +292,24 @@ def test_with_compression_the_reader_keeps_it() -> None:
             assert ws.recv() == TextMessage(text)
         assert not lending_of(ws).is_lent
     server.close()
+
+
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+def test_an_interrupt_in_front_of_a_read_leaves_the_socket_with_the_threads(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        lending = lend(ws, server)
+        direct = lending._direct  # pyright: ignore[reportPrivateUsage]
+
+        def interrupted(_: int) -> bytes:
+            lending._direct = direct  # pyright: ignore[reportPrivateUsage]
+            raise KeyboardInterrupt
+
+        lending._direct = replace(direct, receive=interrupted)  # pyright: ignore[reportPrivateUsage]
+        server.peer.send(ws_events.TextMessage("for the next"))
+        with pytest.raises(KeyboardInterrupt):
+            ws.recv()
+        assert lending.is_lent
+        assert ws.recv() == TextMessage("for the next")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")

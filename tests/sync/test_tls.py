@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import pytest
@@ -250,10 +251,16 @@ def test_a_write_that_has_to_read_goes_on(server: PairServer, monkeypatch: pytes
         assert server.peer.receive_message() == "late"
 
 
-def test_where_the_functions_beneath_are_not_known_the_event_loop_does_it_all(
-    server: PairServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["the-functions-beneath", "what-an-end-looks-like"])
+def test_where_it_is_not_known_the_event_loop_does_it_all(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(direct, "BuiltinMethodType", type(None))
+    if what == "the-functions-beneath":
+        monkeypatch.setattr(direct, "BuiltinMethodType", type(None))
+    else:
+        wrap_socket = ssl.SSLContext.wrap_socket
+        strict = partial(wrap_socket, suppress_ragged_eofs=False)
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda *args, **options: strict(*args, **options))
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         for number in range(10):
             ws.send(str(number))
@@ -290,22 +297,32 @@ def test_an_interrupt_behind_a_read_loses_nothing(server: PairServer) -> None:
 
 @needs_signals
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("message", ["small", LARGE], ids=["small", "large"])
-def test_an_interrupt_behind_a_write_neither_loses_nor_repeats_it(server: PairServer, message: str | bytes) -> None:
+@pytest.mark.parametrize(
+    ("message", "step"), [("small", 1), (LARGE, 1), (LARGE, 3)], ids=["small", "large", "large-and-refused"]
+)
+def test_an_interrupt_behind_a_write_neither_loses_nor_repeats_it(
+    server: PairServer, message: str | bytes, step: int
+) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         send = direct_of(ws).send
+        steps: list[int | None] = []
 
         def interrupted(data: direct.Data) -> int:
+            steps.append(None)
             try:
-                return send(data)
+                steps[-1] = send(data)
+                return steps[-1]
             finally:
-                send_with(ws, send)
-                signal.raise_signal(signal.SIGINT)
+                if len(steps) == step:
+                    signal.raise_signal(signal.SIGINT)
 
-        send_with(ws, interrupted)
-        reading = Background(lambda: [server.peer.receive_message() for _ in range(2)])
+        # As often as it takes to be refused.
+        found = replace(direct_of(ws), send=interrupted, until_writable=lambda _: len(steps) < step)
+        ws._outbox._direct = found  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(KeyboardInterrupt):
             ws.send(message)
+        assert (steps[-1] is None) is (step == 3)
+        reading = Background(lambda: [server.peer.receive_message() for _ in range(2)])
         ws.send("the next")
         assert reading.result() == [message, "the next"]
 

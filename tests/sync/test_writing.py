@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import wsproto.events as ws_events
@@ -144,6 +145,31 @@ def test_interrupts_one_after_the_other_do_not_keep_the_rest(
             signal.signal(signal.SIGINT, previous)
             monkeypatch.setattr(outbox, "_soon", soon)
         assert server.peer.receive_message() == LARGE
+
+
+@pytest.mark.parametrize("server", ["plain"], indirect=True)
+@pytest.mark.parametrize(("step", "sent"), [(1, []), (2, [LARGE])], ids=["the-first", "a-later-one"])
+def test_an_interrupt_in_front_of_a_write_of_a_plain_socket_is_in_nobodys_way(
+    server: PairServer, step: int, sent: list[bytes]
+) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        direct, steps = outbox._direct, []  # pyright: ignore[reportPrivateUsage]
+        assert direct is not None
+        send = direct.send
+
+        def interrupted(data: bytes | bytearray | memoryview) -> int:
+            steps.append(len(data))
+            if len(steps) == step:
+                raise KeyboardInterrupt
+            return send(data)
+
+        outbox._direct = replace(direct, send=interrupted, until_writable=lambda _: True)  # pyright: ignore
+        with pytest.raises(KeyboardInterrupt):
+            ws.send(LARGE)
+        ws.send("the next")
+        for message in (*sent, "the next"):
+            assert server.peer.receive_message() == message
 
 
 def test_a_write_of_the_event_loop_is_waited_for(server: PairServer) -> None:
