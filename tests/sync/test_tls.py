@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import partialmethod
 from typing import NoReturn
 
 import pytest
@@ -258,9 +258,8 @@ def test_where_it_is_not_known_the_event_loop_does_it_all(
     if what == "the-functions-beneath":
         monkeypatch.setattr(direct, "BuiltinMethodType", type(None))
     else:
-        wrap_socket = ssl.SSLContext.wrap_socket
-        strict = partial(wrap_socket, suppress_ragged_eofs=False)
-        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda *args, **options: strict(*args, **options))
+        strict: object = partialmethod(ssl.SSLContext.wrap_socket, suppress_ragged_eofs=False)
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", strict)
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         for number in range(10):
             ws.send(str(number))
@@ -305,23 +304,27 @@ def test_an_interrupt_behind_a_write_neither_loses_nor_repeats_it(
 ) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         send = direct_of(ws).send
-        steps: list[int | None] = []
+        steps: list[str] = []
 
         def interrupted(data: direct.Data) -> int:
-            steps.append(None)
+            steps.append("refused")
             try:
-                steps[-1] = send(data)
-                return steps[-1]
+                sent = send(data)
+                steps[-1] = "taken"
+                return sent
             finally:
                 if len(steps) == step:
                     signal.raise_signal(signal.SIGINT)
 
+        def until_writable(_: float) -> bool:
+            return len(steps) < step
+
         # As often as it takes to be refused.
-        found = replace(direct_of(ws), send=interrupted, until_writable=lambda _: len(steps) < step)
+        found = replace(direct_of(ws), send=interrupted, until_writable=until_writable)
         ws._outbox._direct = found  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(KeyboardInterrupt):
             ws.send(message)
-        assert (steps[-1] is None) is (step == 3)
+        assert steps[-1] == ("refused" if step == 3 else "taken")
         reading = Background(lambda: [server.peer.receive_message() for _ in range(2)])
         ws.send("the next")
         assert reading.result() == [message, "the next"]

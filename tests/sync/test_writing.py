@@ -154,9 +154,10 @@ def test_an_interrupt_in_front_of_a_write_of_a_plain_socket_is_in_nobodys_way(
 ) -> None:
     with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
-        direct, steps = outbox._direct, []  # pyright: ignore[reportPrivateUsage]
+        direct = outbox._direct  # pyright: ignore[reportPrivateUsage]
         assert direct is not None
         send = direct.send
+        steps: list[int] = []
 
         def interrupted(data: bytes | bytearray | memoryview) -> int:
             steps.append(len(data))
@@ -164,7 +165,10 @@ def test_an_interrupt_in_front_of_a_write_of_a_plain_socket_is_in_nobodys_way(
                 raise KeyboardInterrupt
             return send(data)
 
-        outbox._direct = replace(direct, send=interrupted, until_writable=lambda _: True)  # pyright: ignore
+        def at_once(_: float) -> bool:
+            return True
+
+        outbox._direct = replace(direct, send=interrupted, until_writable=at_once)  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(KeyboardInterrupt):
             ws.send(LARGE)
         ws.send("the next")
