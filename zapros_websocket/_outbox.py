@@ -195,29 +195,29 @@ class Outbox:
 
     def _write_here(self, direct: Direct, frame: bytes, others: int = 0) -> bool:
         """Write a frame unless something is in the way, and return whether it is written or begun."""
-        left = memoryview(frame)
-        size = len(left)
+        size = len(frame)
         sent: list[int] = []
         try:
             if direct.is_tls:
                 with Undisturbed():
-                    self._begin_here(direct, left[:PIECE], sent, size, others)
+                    first = frame if size <= PIECE else memoryview(frame)[:PIECE]
+                    self._begin_here(direct, first, sent, size, others)
             else:
-                self._begin_here(direct, left, sent, size, others)
+                self._begin_here(direct, frame, sent, size, others)
             if sent and sent[0] != size:
-                self._write_on(direct, left, sent)
+                self._write_on(direct, memoryview(frame), sent)
         finally:
             if sent and sent[0] != size:
                 try:
                     with Undisturbed():
-                        self._leave(left[sum(sent) :])
+                        self._leave(memoryview(frame)[sum(sent) :])
                 except BaseException:
                     # An interrupt that came in front of it, or the handler of another signal.
-                    self._leave(left[sum(sent) :])
+                    self._leave(memoryview(frame)[sum(sent) :])
                     raise
         return bool(sent)
 
-    def _begin_here(self, direct: Direct, first: memoryview, sent: list[int], size: int, others: int) -> None:
+    def _begin_here(self, direct: Direct, first: bytes | memoryview, sent: list[int], size: int, others: int) -> None:
         turn = self._turn
         with self._mutex:
             if (
