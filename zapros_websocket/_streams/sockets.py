@@ -9,6 +9,7 @@ Invariants:
 - A socket is closed on every path, also when a connection attempt is cancelled or loses to another.
 - Certificates are verified unless the SSL context of the caller says otherwise.
 - Every error that comes out is Zapros's own.
+- Once threads share the socket, whatever touches TLS holds the mutex: see ``direct``.
 """
 
 from __future__ import annotations
