@@ -167,7 +167,7 @@ def test_the_socket_is_not_lent_while_something_is_decrypted_that_no_readiness_a
         lending.patience = FOR_EVER
         server.peer.send(ws_events.TextMessage("one"))
         assert ws.recv() == TextMessage("one")
-        large, small = bytes(100_000), ws_events.TextMessage("behind")
+        large, small = bytes(200_000), ws_events.TextMessage("behind")
         wire = server.peer.protocol.send(ws_events.BytesMessage(large))
         server.peer.sock.sendall(server.peer.protocol.send(ws_events.TextMessage("two")) + wire[:-1000])
         until(lambda: session._large is not None and session._large.missing == 1000)  # pyright: ignore[reportPrivateUsage]
@@ -185,10 +185,10 @@ def test_the_reader_goes_on_with_what_a_thread_has_left(server: PairServer) -> N
         lend(ws, server)
         # More than a record, with something for the reader in its midst.
         messages: list[Event] = [ws_events.TextMessage(text.data) for text in texts]
-        messages.insert(30, ws_events.BytesMessage(bytes(100_000)))
+        messages.insert(30, ws_events.BytesMessage(bytes(200_000)))
         sending = Background(lambda: server.peer.send(*messages))
         received = [ws.recv(30) for _ in messages]
-        assert received == [*texts[:30], BinaryMessage(bytes(100_000)), *texts[30:]]
+        assert received == [*texts[:30], BinaryMessage(bytes(200_000)), *texts[30:]]
         sending.result()
 
 
