@@ -530,7 +530,8 @@ async def test_a_server_that_shakes_hands_anew_holds_up_no_write_and_no_read() -
         sock.setblocking(False)
         stream = sockets.SocketStream(sock, ssl.create_default_context())
         async with anyio.create_task_group() as tasks:
-            Renegotiating.wants.append(ssl.SSLWantReadError())
+            # At once, and when it is tried again.
+            Renegotiating.wants += [ssl.SSLWantReadError(), ssl.SSLWantReadError()]
             tasks.start_soon(stream.write_all, b"waits")
             await anyio.wait_all_tasks_blocked()
             theirs.send(b"hello")
@@ -538,6 +539,23 @@ async def test_a_server_that_shakes_hands_anew_holds_up_no_write_and_no_read() -
             assert await stream.read(10) == b"hello"
         assert theirs.recv(10) == b"waits"
         await stream.close()
+
+
+async def test_a_write_that_waits_ends_when_the_stream_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    stream = sockets.SocketStream(ours)
+    with theirs:
+        async with anyio.create_task_group() as tasks:
+
+            async def write() -> None:
+                with pytest.raises(zapros.WriteError):
+                    await stream.write_all(bytes(1 << 24))
+
+            tasks.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            await stream.close()
 
 
 async def test_cancelling_a_send_before_its_first_byte_is_written_has_no_effect() -> None:

@@ -31,6 +31,7 @@ from zapros_websocket import (
     CloseMessage,
     ConnectionClosed,
     PingMessage,
+    _pace,
     aconnect_ws,
     open_ws,
 )
@@ -180,6 +181,19 @@ async def test_a_thousand_sends_take_two_system_calls_for_every_32(wire: Wire) -
         await next_turn()
         assert wire.ours.sends <= 2 * 960 // 32 + 2
         assert received + wire.read() == [b"x" * 64] * 960
+
+
+async def test_without_c_a_burst_is_gathered_where_trio_counts_the_turns(
+    wire: Wire, anyio_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pace, "context_switches", None)
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        for number in range(20):
+            await ws.send(str(number))
+        await next_turn()
+        assert wire.read() == [str(number) for number in range(20)]
+        assert wire.ours.sends == (2 if anyio_backend[0] == "trio" else 20)
 
 
 @gathering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -568,7 +569,7 @@ class TestCancelling:
 
         async def stay() -> None:
             try:
-                async for attempt in to(server, ReconnectPolicy(first_pause=100, longest_pause=100)):
+                async for attempt in to(server, replace(LONGEST, first_pause=100, longest_pause=100)):
                     async with attempt as ws:
                         if where == "pause-after-loss":
                             server.peer.reset()

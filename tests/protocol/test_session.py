@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,12 +25,14 @@ from .cases import CASES, Case
 from .wire import (
     BINARY,
     CONTINUATION,
+    LARGE,
     PING,
     RSV1,
     TEXT,
     Server,
     bytewise,
     close_frame,
+    deflated,
     frame,
     new_session,
     outcome_of,
@@ -61,6 +65,32 @@ def test_it_never_raises_on_what_a_peer_sends(pieces: list[bytes]) -> None:
         assert (outcome.state is State.CLOSED) == (outcome.failure is not None or outcome.received is not None)
         session.take_control()
         assert not session.has_control
+
+
+LARGE_TEXT = "ä€" * (LARGE // 4)
+# What cannot be compressed.
+LARGE_DATA = Random(0).randbytes(LARGE * 2)
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        pytest.param(frame(TEXT, LARGE_TEXT.encode()), TextMessage(LARGE_TEXT), id="text"),
+        pytest.param(frame(BINARY, LARGE_DATA), BinaryMessage(LARGE_DATA), id="data"),
+        pytest.param(frame(BINARY, deflated(LARGE_DATA), reserved=RSV1), BinaryMessage(LARGE_DATA), id="compressed"),
+        pytest.param(frame(TEXT, LARGE_TEXT.encode()[:-1]), 1007, id="not UTF-8"),
+        pytest.param(frame(BINARY, b"\xff" * LARGE, reserved=RSV1), 1007, id="not compressed"),
+    ],
+)
+def test_a_large_frame_is_judged_like_any_other(wire: bytes, expected: Message | int) -> None:
+    session = new_session(deflate=True)
+    assert session.receive(wire[:100]) == []
+    assert session.room() is not None
+    messages = session.receive(wire[100:])
+    if isinstance(expected, int):
+        assert (messages, session.failure and session.failure.code) == ([], expected)
+    else:
+        assert (messages, session.failure) == ([expected], None)
 
 
 @every_failure
