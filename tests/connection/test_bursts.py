@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from random import Random
 from types import FrameType
 
@@ -18,12 +18,11 @@ import anyio
 import pytest
 import trustme
 from anyio import to_thread
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from zapros import AsyncClient
 
 from tests.conftest import Backend
-from tests.deflate import SteadyDeflate
+from tests.connection.wire import Wire
 from tests.memory import StreamHandler
 from tests.protocol.wire import Server
 from zapros_websocket import (
@@ -33,7 +32,6 @@ from zapros_websocket import (
     PingMessage,
     _pace,
     aconnect_ws,
-    open_ws,
 )
 from zapros_websocket._inbox import Inbox
 from zapros_websocket._protocol import frames
@@ -49,81 +47,6 @@ def that_gathers(anyio_backend: Backend) -> None:
     # Elsewhere every message goes out by itself: what is counted differs, and what arrives does not.
     if frames.implementation == "pure" and anyio_backend[0] != "trio":
         pytest.skip("only the form in C can tell the turns of this event loop apart")
-
-
-class CountingSocket(socket.socket):
-    """A socket that counts its sends."""
-
-    sends = 0
-    error: OSError | None = None
-    refuses_once = False
-
-    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:  # type: ignore[override]
-        self.sends += 1
-        if self.error is not None:
-            raise self.error
-        if self.refuses_once:
-            self.refuses_once = False
-            raise BlockingIOError
-        return super().send(data, flags)
-
-
-class Wire:
-    """The client's socket, and the other end of it; with or without compression."""
-
-    def __init__(self, *, deflates: bool) -> None:
-        self.deflate = SteadyDeflate() if deflates else None
-        ours, self.theirs = socket.socketpair()
-        self.ours = CountingSocket(fileno=ours.detach())
-        self.ours.setblocking(False)
-        self.theirs.setblocking(False)
-
-    @cached_property
-    def peer(self) -> Server:
-        # wsproto asks once whether an extension was agreed to: not before the handshake.
-        return Server() if self.deflate is None else Server(self.deflate)
-
-    @property
-    def client(self) -> AsyncClient:
-        return AsyncClient(handler=StreamHandler(SocketStream(self.ours, ssl.create_default_context()), self.deflate))
-
-    def connect(self, ping_interval: float | None = 20) -> aconnect_ws:
-        return aconnect_ws(
-            "ws://test/",
-            client=self.client,
-            permessage_deflate=self.deflate is not None,
-            ping_interval=ping_interval,
-            close_timeout=1,
-        )
-
-    async def open(self, tasks: TaskGroup) -> AsyncWebSocket:
-        deflates = self.deflate is not None
-        return await open_ws(tasks, "ws://test/", client=self.client, permessage_deflate=deflates, ping_interval=None)
-
-    def read(self) -> list[object]:
-        """What has come out at the other end, message by message."""
-        messages: list[object] = []
-        try:
-            while data := self.theirs.recv(1 << 20):
-                for message in self.peer.read(data):
-                    messages.append(message if isinstance(message, CloseMessage) else message.data)
-        except BlockingIOError:
-            pass
-        return messages
-
-    def fill(self) -> int:
-        """Let the socket take nothing more, and return how much that took."""
-        filled = 0
-        try:
-            while True:
-                filled += socket.socket.send(self.ours, bytes(1 << 16))
-        except BlockingIOError:
-            return filled
-
-    def drain(self, filled: int) -> None:
-        """Take out again what filled it."""
-        while filled:
-            filled -= len(self.theirs.recv(filled))
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "deflated"])

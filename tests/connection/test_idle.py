@@ -6,18 +6,16 @@ The socket is real, and takes as little as a test says.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import anyio
 import pytest
 import trio
-from zapros import AsyncClient
 
-from tests.memory import MemoryServer, StreamHandler
-from tests.protocol.wire import BINARY, PING, PONG, Server, frame
+from tests.connection.wire import Wire
+from tests.memory import MemoryServer
+from tests.protocol.wire import BINARY, PING, PONG, frame
 from zapros_websocket import (
     BinaryMessage,
     CloseMessage,
@@ -28,60 +26,8 @@ from zapros_websocket import (
 )
 from zapros_websocket._link import Link
 from zapros_websocket._protocol.messages import Message
-from zapros_websocket._streams.sockets import SocketStream
 
 pytestmark = pytest.mark.anyio
-
-
-class SparingSocket(socket.socket):
-    """A socket that takes no more than some bytes at once, or raises."""
-
-    most = 1 << 20
-    error: OSError | None = None
-
-    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:  # type: ignore[override]
-        if self.error is not None:
-            raise self.error
-        return super().send(data[: self.most], flags)
-
-
-class Wire:
-    """The client's socket, and the other end of it."""
-
-    def __init__(self) -> None:
-        ours, self.theirs = socket.socketpair()
-        self.ours = SparingSocket(fileno=ours.detach())
-        self.ours.setblocking(False)
-        self.theirs.setblocking(False)
-        self.peer = Server()
-
-    @property
-    def client(self) -> AsyncClient:
-        return AsyncClient(handler=StreamHandler(SocketStream(self.ours, ssl.create_default_context())))
-
-    def read(self) -> list[Message]:
-        """What has come out at the other end."""
-        messages: list[Message] = []
-        try:
-            while data := self.theirs.recv(1 << 20):
-                messages += self.peer.read(data)
-        except BlockingIOError:
-            pass
-        return messages
-
-    def fill(self) -> int:
-        """Let the socket take nothing more, and return how much that took."""
-        filled = 0
-        try:
-            while True:
-                filled += socket.socket.send(self.ours, bytes(1 << 16))
-        except BlockingIOError:
-            return filled
-
-    def drain(self, filled: int) -> None:
-        """Take out again what filled it."""
-        while filled:
-            filled -= len(self.theirs.recv(filled))
 
 
 @pytest.fixture
@@ -138,7 +84,7 @@ async def test_a_ping_of_keepalive_goes_out_in_its_moment_by_no_task(wire: Wire)
         for number in range(2):
             began = anyio.current_time()
             await anyio.sleep(5.5)
-            [ping] = wire.read()
+            [ping] = wire.messages()
             assert isinstance(ping, PingMessage)
             wire.theirs.send(frame(PONG, ping.data))
             await anyio.sleep(began + 6 - anyio.current_time())
@@ -151,7 +97,7 @@ async def test_the_pings_of_the_peer_are_answered_by_no_task(wire: Wire) -> None
     async with aconnect_ws("ws://test/", client=wire.client, ping_interval=None, close_timeout=0) as ws:
         wire.theirs.send(frame(BINARY, b"1") + frame(PING, b"a") + frame(PING, b"b") + frame(BINARY, b"2"))
         await anyio.wait_all_tasks_blocked()
-        assert wire.read() == [PongMessage(b"a"), PongMessage(b"b")]
+        assert wire.messages() == [PongMessage(b"a"), PongMessage(b"b")]
         received = [await ws.recv() for _ in range(4)]
         assert received == [BinaryMessage(b"1"), PingMessage(b"a"), PingMessage(b"b"), BinaryMessage(b"2")]
 
@@ -162,16 +108,16 @@ async def test_what_the_socket_takes_a_part_of_is_finished_before_anything_else(
         wire.ours.most = 3
         wire.theirs.send(frame(PING, b"of the peer"))
         await anyio.sleep(1)
-        assert wire.read() == [PongMessage(b"of the peer")]
+        assert wire.messages() == [PongMessage(b"of the peer")]
         await anyio.sleep(4.5)
-        [ping] = wire.read()
+        [ping] = wire.messages()
         assert isinstance(ping, PingMessage)
         wire.theirs.send(frame(PING, b"again"))
         async with anyio.create_task_group() as tasks:
             for number in range(3):
                 tasks.start_soon(ws.send, b"%d" % number)
         await anyio.sleep(1)
-        messages = sorted(wire.read(), key=repr)
+        messages = sorted(wire.messages(), key=repr)
         assert messages == [*(BinaryMessage(b"%d" % number) for number in range(3)), PongMessage(b"again")]
 
 
@@ -182,7 +128,7 @@ async def test_a_close_frame_of_which_a_part_was_taken_is_finished(wire: Wire) -
         # Its answer ends the reading in the same step.
         wire.theirs.send(b"\x88\x02\x03\xe8")
         await anyio.sleep(0.5)
-        assert wire.read() == [CloseMessage(1000, "")]
+        assert wire.messages() == [CloseMessage(1000, "")]
 
 
 @pytest.mark.parametrize("of", ["keepalive", "the peer"])
@@ -201,7 +147,7 @@ async def test_what_the_socket_does_not_take_waits_for_it_and_reading_goes_on(wi
         assert messages[-1] == BinaryMessage(b"1")
         wire.drain(filled)
         await anyio.sleep(1)
-        [control] = wire.read()
+        [control] = wire.messages()
         assert isinstance(control, PingMessage if of == "keepalive" else PongMessage)
 
 
@@ -213,7 +159,7 @@ async def test_a_ping_goes_between_and_never_into_a_message(wire: Wire) -> None:
             tasks.start_soon(ws.send, large)
             await anyio.sleep(6)
             while len(messages) < 2:
-                messages += wire.read()
+                messages += wire.messages()
                 await anyio.sleep(0.001)
         assert messages[0] == large
         assert isinstance(messages[1], PingMessage)
