@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import trio
 from anyio import CancelScope, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
@@ -34,7 +35,6 @@ from ._turn import Turn
 from ._waiting import new_waiter_here
 
 if TYPE_CHECKING:
-    import trio
     from anyio.abc import TaskGroup
 
 
@@ -116,6 +116,7 @@ class aconnect_ws:
         self._tasks.start_soon(self._keep)
         return self._connection
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -136,6 +137,7 @@ class aconnect_ws:
         if self._bug is not None:
             raise self._bug
 
+    @trio.lowlevel.enable_ki_protection
     async def _keep(self) -> None:
         try:
             await self._link.run(shield=True)

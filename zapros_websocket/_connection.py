@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from anyio.lowlevel import checkpoint
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
@@ -262,7 +263,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             ConnectionClosed: the connection is closed, or ended before the pong came.
         """
         if not self._link.stream.carries_control:
-            await self._pace.observe()
+            await checkpoint()
             self._link.raise_unless_open()
             return 0.0
         ping = self._link.pings.new()

@@ -12,7 +12,8 @@ Invariants:
 - The reader never waits for the wire: what it has to answer is written if that can be done at once, and if not, another
   task writes it.
 - Keepalive is no task: its alarm may ring in any, so that what it does is done in plain calls.
-- A task in the background does not raise: what goes wrong becomes the reason of ConnectionClosed.
+- A task in the background does not raise: what goes wrong becomes the reason of ConnectionClosed. An interrupt
+  (KeyboardInterrupt) does not hit it on trio, and comes out where the main task waits.
 - A send that was cancelled half-way ends the connection.
 - Every wait for the peer has a deadline, but for those that the user asked for: ``recv`` and ``ping``, and a ``send``
   that the peer's silence blocks. Those last as long as the connection, and keepalive ends a dead one.
@@ -159,6 +160,7 @@ class Link:
         if data:
             self.take(data)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, shield: bool) -> None:
         """Keep the connection until it is closed. With ``shield`` only ``stop`` ends it before."""
         is_cut_short = False
@@ -350,6 +352,7 @@ class Link:
             self._is_flushing = True
             self._tasks.start_soon(self._flush)
 
+    @trio.lowlevel.enable_ki_protection
     async def _flush(self) -> None:
         try:
             await self._finish_gathered()

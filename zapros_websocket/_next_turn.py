@@ -62,6 +62,7 @@ class NextTurn:
         if self._act():
             self.go_on()
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
         try:
             while True:

@@ -59,7 +59,7 @@ class Pace(Protocol):
         """The task has waited, so that the scheduler had its turn."""
 
     async def observe(self) -> None:
-        """Raise if the task is cancelled; let the scheduler run when it is time."""
+        """Count as well, raise if the task is cancelled, and let the scheduler run when it is time."""
         ...
 
 
@@ -106,6 +106,7 @@ class TrioPace:
         self._count.left = EVERY
 
     async def observe(self) -> None:
+        self._count.left -= 1
         if self._count.left <= 0:
             self._count.left = EVERY
             await trio.lowlevel.checkpoint()
@@ -160,6 +161,7 @@ class AsyncioPace:
         self._count.left = EVERY
 
     async def observe(self) -> None:
+        self._count.left -= 1
         if self._count.left <= 0:
             self._count.left = EVERY
             await asyncio.sleep(0)
