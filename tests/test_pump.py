@@ -23,7 +23,9 @@ from zapros_websocket import (
     AsyncWebSocket,
     BinaryMessage,
     ConnectionClosed,
+    Message,
     PingMessage,
+    PongMessage,
     TextMessage,
     _pace,
     aconnect_ws,
@@ -300,6 +302,9 @@ class WithoutReadiness(asyncio.SelectorEventLoop):
     def add_reader(self, fd: object, callback: Callable[..., object], *args: object) -> None:
         raise NotImplementedError
 
+    def remove_reader(self, fd: object) -> bool:
+        raise NotImplementedError
+
 
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": WithoutReadiness})], ids=["asyncio"])
 async def test_an_event_loop_without_readiness_is_helped_out_by_anyio() -> None:
@@ -310,6 +315,21 @@ async def test_an_event_loop_without_readiness_is_helped_out_by_anyio() -> None:
             await anyio.wait_all_tasks_blocked()
             theirs.send(b"hello")
         assert sink.data == b"hello"
+    await stream.close()
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": WithoutReadiness})], ids=["asyncio"])
+@pytest.mark.parametrize("wants", [5, 100], ids=["enough-at-once", "more-to-come"])
+async def test_what_is_there_already_is_received_without_readiness(wants: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A buffer that each read fills, so that the first reads leave some for those that come.
+    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    stream, theirs = pair()
+    with theirs:
+        theirs.send(bytes(100))
+        sink = Collected(wants=wants)
+        await stream.pump(sink)
+        await checkpoint()
+    assert len(sink.data) >= wants
     await stream.close()
 
 
@@ -380,6 +400,29 @@ async def test_where_no_task_runs_each_call_asks_the_event_loop() -> None:
     asyncio.get_running_loop().call_soon(lambda: answers.append(pace.is_due()))
     await checkpoint()
     assert answers == [True]
+
+
+@pytest.mark.parametrize("message", [PingMessage(), PongMessage()], ids=["ping", "pong"])
+async def test_no_more_than_32_control_messages_in_a_row_go_without_a_turn(
+    connected: tuple[AsyncWebSocket, socket.socket], message: Message
+) -> None:
+    ws, _ = connected
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count)
+        await checkpoint()
+        before = turns
+        for _ in range(320):
+            await ws.send(message)
+        assert turns - before >= 9
+        tasks.cancel_scope.cancel()
 
 
 async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_on_all_connections_together(

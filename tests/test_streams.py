@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 import zapros
+from anyio.lowlevel import checkpoint
 from wsproto.connection import SERVER, Connection
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from zapros import AsyncClient, AsyncIOStream, TrioStream
@@ -210,3 +211,28 @@ async def test_any_stream_of_zapros_is_taken_by_its_public_methods(anyio_backend
             assert message == BytesMessage(bytes(100_000))
             await theirs[0].send(protocol.send(message))
             assert await ws.recv() == BinaryMessage(bytes(100_000))
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio", "asyncio"])
+async def test_pings_without_end_leave_others_their_turn_although_no_pong_can_be_written(anyio_backend: str) -> None:
+    reads = turns = 0
+
+    class Flood(zapros.AsyncBaseNetworkStream):
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            nonlocal reads
+            reads += 1
+            return b"\x89\x00" if reads < 1000 else b""
+
+        async def write_all(self, data: bytes, timeout: float | None = None) -> int:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def close(self) -> None:
+            return
+
+    async with aconnect_ws("ws://test/", client=AsyncClient(handler=StreamHandler(Flood())), close_timeout=0) as ws:
+        while ws.close_code is None:
+            await checkpoint()
+            turns += 1
+    assert reads == 1000
+    assert turns > 50

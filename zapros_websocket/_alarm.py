@@ -40,13 +40,19 @@ class _TrioAlarm:
 
     def __init__(self, alarms: _TrioAlarms, function: Callable[[], object]) -> None:
         self.function: Callable[[], object] | None = function
-        self._alarms = alarms
+        # Those that it is among, while it is.
+        self._alarms: _TrioAlarms | None = alarms
         self._context: Context | None = copy_context()
 
     def cancel(self) -> None:
         if self.function is not None:
             self.function = self._context = None
-            self._alarms.forget_one()
+            if self._alarms is not None:
+                self._alarms.forget_one()
+
+    def come_due(self) -> None:
+        """It is among the others no more, and about to be called."""
+        self._alarms = None
 
     def call(self) -> None:
         if self.function is not None:
@@ -100,6 +106,7 @@ class _TrioAlarms:
         due: list[_TrioAlarm] = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heappop(self._heap)[2])
+            due[-1].come_due()
             self._cancelled -= due[-1].function is None
         # Apart from that: what is called may set an alarm for a time that is over, or cancel one that is due.
         for alarm in due:

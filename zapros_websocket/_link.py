@@ -53,6 +53,9 @@ LINGER: Final = 1.0
 # Seconds in which a failed write waits for a better reason than its own: a reader that listens is over by then.
 PATIENCE: Final = LINGER + 0.1
 
+# Rounds of the reader, each of which ends when it cannot go on by itself, before others have their turn.
+_ROUNDS: Final = 8
+
 # Seconds for a polite end where nobody should be kept waiting: the caller was cancelled, or raised.
 SHORT: Final = 0.5
 
@@ -225,8 +228,13 @@ class Link:
     # Reading
 
     async def _read(self) -> None:
+        rounds = 0
         while self.session.state is not State.CLOSED:
             self._flush_soon()
+            rounds += 1
+            if rounds % _ROUNDS == 0:
+                # A stream that always has something, and stops at once for what cannot be written.
+                await checkpoint()
             if self.session.has_more and not (self.session.may_wait and self.inbox.is_full):
                 # What takes long lets others have their turn.
                 await checkpoint()
@@ -396,6 +404,9 @@ class Link:
 
     def _on_alarm(self) -> None:
         assert self._keepalive is not None
+        if self.session.state is not State.OPEN:
+            # Nothing more is asked of the peer, and how long it may take to close is not keepalive's business.
+            return
         try:
             self._keepalive.look(self, self._clock())
         except BaseException as bug:

@@ -8,6 +8,8 @@ Invariants:
 
 - The handler is back when the block is left, however that is.
 - An interrupt that came meanwhile is not lost: its handler is called then.
+
+What C code has put in front of Python's handler of SIGINT, as ``faulthandler.register`` does, is gone after the first.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ class Undisturbed:
             self._handler = handler
             try:
                 _set(_SIGINT, self._put_off)
+            except ValueError:
+                # This is no thread in which handlers run, whatever ``threading`` takes for the main one.
+                self._handler = None
             except BaseException:
                 _set(_SIGINT, handler)
                 raise

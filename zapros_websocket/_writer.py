@@ -186,7 +186,11 @@ class Writer:
             return False
         if self.is_over or not self._session.has_control:
             return True
-        if stream is None or self.write_gathered() or not self._turn.take_now():
+        if stream is None or self.write_gathered():
+            return False
+        if self.is_over:
+            return True
+        if not self._turn.take_now():
             return False
         left: bytes | memoryview = b""
         try:

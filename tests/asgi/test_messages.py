@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from zapros_websocket import (
     BinaryMessage,
@@ -167,6 +168,27 @@ async def test_ping_returns_at_once_and_measures_nothing() -> None:
     async with client_of(Echo()) as client, aconnect_ws(URL, client=client) as ws:
         assert await ws.ping() == 0.0
         assert ws.latency is None
+
+
+async def test_ping_is_a_checkpoint_all_the_same() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    async with (
+        client_of(Echo()) as client,
+        aconnect_ws(URL, client=client) as ws,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(count)
+        for _ in range(100):
+            await ws.ping()
+        assert turns >= 90
+        tasks.cancel_scope.cancel()
 
 
 async def test_pings_are_checked_as_over_a_network() -> None:

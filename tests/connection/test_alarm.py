@@ -120,6 +120,18 @@ def system_tasks() -> list[trio.lowlevel.Task]:
 
 
 @on_trio
+async def test_one_that_is_cancelled_in_the_moment_in_which_it_is_due_is_not_counted_among_those_to_come() -> None:
+    call_at = call_at_here()
+    soon = anyio.current_time() + 1
+    call_at(soon, lambda: second.cancel())
+    second = call_at(soon, lambda: pytest.fail("it was cancelled"))
+    await anyio.sleep(2)
+    call_at(soon + 100, lambda: None).cancel()
+    await anyio.wait_all_tasks_blocked()
+    assert not system_tasks()
+
+
+@on_trio
 async def test_one_task_waits_for_all_and_is_there_while_there_is_something_to_wait_for() -> None:
     notes = Notes()
     assert not system_tasks()

@@ -139,6 +139,23 @@ def jump(seconds: float) -> None:
         loop.jump(seconds)
 
 
+async def test_how_long_the_peer_takes_to_close_is_not_the_business_of_keepalive(server: MemoryServer) -> None:
+    async with (
+        aconnect_ws("ws://test/", client=server.client, ping_interval=1, ping_timeout=1, close_timeout=60) as ws,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def answer() -> None:
+            assert isinstance(await server.peer.receive(), CloseConnection)
+            await anyio.sleep(30)
+            await server.peer.send(CloseConnection(code=1000))
+            server.peer.end()
+
+        tasks.start_soon(answer)
+        await ws.close()
+        assert ws.close_code == 1000
+
+
 async def test_keepalive_ends_a_send_that_a_dead_peer_blocks() -> None:
     server = MemoryServer(capacity=100)
     async with aconnect_ws("ws://test/", client=server.client, ping_interval=10, ping_timeout=5) as ws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import signal
 import socket
 import ssl
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partialmethod
+from threading import Lock
 from typing import NoReturn
 
 import pytest
@@ -385,3 +387,18 @@ def all_that_comes(server: PairServer) -> int:
         while count := len(server.peer.sock.recv(65536)):
             total += count
     return total
+
+
+def test_a_socket_that_was_closed_meanwhile_counts_as_ready_where_it_cannot_be_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As where there is no poll.
+    monkeypatch.setattr(direct, "Selector", selectors.SelectSelector)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        how = direct.direct(ours, Lock())
+        assert how is not None
+        assert not how.until_readable(0)
+        ours.close()
+        assert how.until_readable(0)
+        assert how.until_writable(0)

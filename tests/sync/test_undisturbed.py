@@ -106,6 +106,17 @@ def test_the_handler_is_back_whatever_another_one_raises(alarm: Callable[[], Non
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_where_no_handler_can_run_there_is_nothing_to_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int, handler: object) -> object:
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    monkeypatch.setattr(_undisturbed, "_set", refuse)
+    done = False
+    with Undisturbed():
+        done = True
+    assert done
+
+
 def test_a_child_that_another_thread_forks_meanwhile_is_interrupted_as_ever() -> None:
     seen: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: seen.append(number))

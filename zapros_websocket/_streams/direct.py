@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from types import BuiltinMethodType
 from typing import Final, TypeAlias
@@ -77,8 +78,16 @@ def direct(sock: socket.socket, mutex: Lock) -> Direct | None:
     for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
         selector = Selector()
         selector.register(sock, event)
-        waits.append(selector.select)
+        waits.append(partial(_wait, selector))
     return Direct(mutex, is_tls, *functions, *waits)
+
+
+def _wait(selector: selectors.BaseSelector, seconds: float) -> object:
+    try:
+        return selector.select(seconds)
+    except (OSError, ValueError):
+        # Where there is no poll, a socket that was closed meanwhile cannot be asked about: whoever uses it finds out.
+        return True
 
 
 def _beneath(sock: socket.socket) -> _Functions | None:

@@ -322,6 +322,7 @@ class SocketStream(AsyncBaseNetworkStream):
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         again: asyncio.Handle | None = None
+        calls_back = False
 
         def on_readable() -> None:
             nonlocal again
@@ -344,7 +345,8 @@ class SocketStream(AsyncBaseNetworkStream):
                     return
             except Exception as error:
                 over.set_exception(error)
-            loop.remove_reader(self._socket)
+            if calls_back:
+                loop.remove_reader(self._socket)
 
         on_readable()
         if over.done():
@@ -354,8 +356,10 @@ class SocketStream(AsyncBaseNetworkStream):
             loop.add_reader(self._socket, on_readable)
         except NotImplementedError:
             # The event loop of Windows that knows no readiness: anyio helps it out.
+            over.cancel()
             await pump(self, sink)
             return
+        calls_back = True
         self._pumping = over
         try:
             await over
