@@ -13,7 +13,7 @@ import trio
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.memory import MemoryServer
-from zapros_websocket import TextMessage, aconnect_ws
+from zapros_websocket import AsyncWebSocket, TextMessage, aconnect_ws, open_ws
 from zapros_websocket._link import Link
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there an interrupt comes in its own time")
@@ -27,8 +27,9 @@ def default_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, previous)
 
 
-def test_one_that_comes_while_the_reader_works_comes_out_of_recv_and_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("entered", ["block", "nursery"])
+def test_one_that_comes_while_the_reader_works_comes_out_in_the_main_task_and_loses_nothing(
+    entered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = MemoryServer()
     take = Link.take
@@ -38,13 +39,22 @@ def test_one_that_comes_while_the_reader_works_comes_out_of_recv_and_loses_nothi
         signal.raise_signal(signal.SIGINT)
         return take(self, data)
 
+    async def receive(ws: AsyncWebSocket) -> None:
+        monkeypatch.setattr(Link, "take", interrupted)
+        await server.peer.send(WsprotoText("here"))
+        with pytest.raises(KeyboardInterrupt):
+            await trio.sleep_forever()
+        assert await ws.recv() == TextMessage("here")
+
     async def main() -> None:
-        async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
-            monkeypatch.setattr(Link, "take", interrupted)
-            await server.peer.send(WsprotoText("here"))
-            with pytest.raises(KeyboardInterrupt):
-                await trio.sleep_forever()
-            assert await ws.recv() == TextMessage("here")
+        if entered == "block":
+            async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+                await receive(ws)
+        else:
+            async with trio.open_nursery() as nursery:
+                ws = await open_ws(nursery, "ws://test/", client=server.client, close_timeout=0)
+                await receive(ws)
+                await ws.close()
 
     trio.run(main)
 
