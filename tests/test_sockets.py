@@ -589,6 +589,7 @@ async def test_what_the_socket_does_not_take_at_once_is_left(has_poll: bool, mon
     ours.setblocking(False)
     stream = sockets.SocketStream(ours, ssl.create_default_context())
     with theirs:
+        assert not stream.is_readable()
         assert stream.is_writable()
         assert not stream.send_now(b"all of it")
         large = bytes(1 << 24)
@@ -596,6 +597,8 @@ async def test_what_the_socket_does_not_take_at_once_is_left(has_poll: bool, mon
         assert 0 < len(left) < len(large)
         assert not stream.is_writable()
         assert stream.send_now(b"nothing of it") == b"nothing of it"
+        theirs.send(b"something")
+        assert stream.is_readable()
         await stream.close()
         assert not stream.is_writable()
 

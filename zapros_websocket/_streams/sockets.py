@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import selectors
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -48,7 +47,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
 from .base import READ_SIZE, Sink, pump
-from .direct import Direct, Selector, SharedTls, direct
+from .direct import Direct, SharedTls, direct
 from .watch import READS_IN_A_ROW, Next, Watch
 
 # Seconds between two connection attempts (RFC 8305, section 5).
@@ -220,9 +219,7 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether there is something to read, the end of the stream included."""
         if self._socket.fileno() < 0:
             return True
-        with Selector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
-            return bool(selector.select(0))
+        return _is_ready(self._socket, to_write=False)
 
     # What a connection uses
 
@@ -266,7 +263,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
-        return self._inner is None and self._socket.fileno() >= 0 and _takes_a_byte(self._socket)
+        return self._inner is None and self._socket.fileno() >= 0 and _is_ready(self._socket, to_write=True)
 
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
@@ -278,7 +275,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
-        if self._socket.fileno() >= 0 and not _takes_a_byte(self._socket):
+        if self._socket.fileno() >= 0 and not _is_ready(self._socket, to_write=True):
             await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -560,11 +557,12 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
         raise on_error(str(error) or type(error).__name__) from error
 
 
-def _takes_a_byte(sock: socket.socket) -> bool:
+def _is_ready(sock: socket.socket, *, to_write: bool) -> bool:
     if _poll is None:
-        return bool(select.select((), (sock,), (), 0)[1])
+        reading, writing = ((), (sock,)) if to_write else ((sock,), ())
+        return any(select.select(reading, writing, (), 0))
     poll = _poll()
-    poll.register(sock, select.POLLOUT)
+    poll.register(sock, select.POLLOUT if to_write else select.POLLIN)
     return bool(poll.poll(0))
 
 
