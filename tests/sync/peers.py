@@ -79,8 +79,8 @@ class Peer:
         """End the stream: the farewell of TLS, and a FIN."""
         if isinstance(self.sock, ssl.SSLSocket):
             self.sock.setblocking(False)
-            # It would wait for an answer.
-            with suppress(ssl.SSLWantReadError):
+            # It would wait for an answer, and minds what was still on its way.
+            with suppress(ssl.SSLError):
                 self.sock.unwrap()
             self.sock.settimeout(PATIENCE)
         self.break_off()
