@@ -19,6 +19,7 @@ from wsproto.events import BytesMessage, Ping, Pong
 from zapros import AsyncClient
 
 from tests.memory import StreamHandler
+from tests.turns import turns_of_another
 from zapros_websocket import (
     AsyncWebSocket,
     BinaryMessage,
@@ -219,24 +220,13 @@ async def test_a_pump_that_never_runs_dry_leaves_others_their_turn(monkeypatch: 
     # A buffer that each read fills is what a peer without end does.
     monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
     stream, theirs = pair()
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await checkpoint()
-            turns += 1
-
     with theirs:
         theirs.send(bytes(200))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(count)
-            await checkpoint()
+        async with turns_of_another() as turns:
             sink = Collected(wants=200)
             await stream.pump(sink)
-            tasks.cancel_scope.cancel()
+            assert turns() >= 200 // 16 - 2
     assert sink.takes == 200
-    assert turns >= 200 // 16 - 2
     await stream.close()
 
 
@@ -407,22 +397,10 @@ async def test_no_more_than_32_control_messages_in_a_row_go_without_a_turn(
     connected: tuple[AsyncWebSocket, socket.socket], message: Message
 ) -> None:
     ws, _ = connected
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await checkpoint()
-            turns += 1
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(count)
-        await checkpoint()
-        before = turns
+    async with turns_of_another() as turns:
         for _ in range(320):
             await ws.send(message)
-        assert turns - before >= 9
-        tasks.cancel_scope.cancel()
+        assert turns() >= 9
 
 
 async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_on_all_connections_together(
@@ -432,29 +410,17 @@ async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_on_all_connectio
     ours, other = tcp_pair()
     stream = sockets.SocketStream(ours, ssl.create_default_context())
     client = AsyncClient(handler=StreamHandler(stream))
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await checkpoint()
-            turns += 1
-
     with other:
         async with aconnect_ws("ws://t/", client=client, close_timeout=0) as second:
             frame = Connection(SERVER).send(BytesMessage(b"x"))
             theirs.sendall(frame * 160)
             other.sendall(frame * 160)
             await anyio.wait_all_tasks_blocked()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(count)
-                await checkpoint()
-                before = turns
+            async with turns_of_another() as turns:
                 for _ in range(160):
                     await ws.recv()
                     await second.recv()
-                assert turns - before >= 9
-                tasks.cancel_scope.cancel()
+                assert turns() >= 9
 
 
 async def test_text_that_is_large_is_text(connected: tuple[AsyncWebSocket, socket.socket]) -> None:

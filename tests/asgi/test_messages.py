@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
+from tests.turns import turns_of_another
 from zapros_websocket import (
     BinaryMessage,
     ConnectionClosed,
@@ -171,24 +171,14 @@ async def test_ping_returns_at_once_and_measures_nothing() -> None:
 
 
 async def test_ping_is_a_checkpoint_all_the_same() -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await checkpoint()
-            turns += 1
-
     async with (
         client_of(Echo()) as client,
         aconnect_ws(URL, client=client) as ws,
-        anyio.create_task_group() as tasks,
+        turns_of_another() as turns,
     ):
-        tasks.start_soon(count)
         for _ in range(100):
             await ws.ping()
-        assert turns >= 90
-        tasks.cancel_scope.cancel()
+        assert turns() >= 90
 
 
 async def test_pings_are_checked_as_over_a_network() -> None:

@@ -8,12 +8,13 @@ from functools import partial
 
 import anyio
 import pytest
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 from zapros import Request, Response
 
 from tests.memory import Backend, MemoryServer, autojump
+from tests.turns import turns_of_another
 from zapros_websocket import CloseMessage, ConnectionClosed, TextMessage, aconnect_ws
 
 pytestmark = pytest.mark.anyio
@@ -309,24 +310,10 @@ async def test_recv_and_send_observe_cancellation_on_every_call(server: MemorySe
 async def test_no_more_than_32_calls_in_a_row_go_without_a_turn_of_the_scheduler(
     server: MemoryServer, native: bool
 ) -> None:
-    async with (
-        aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
-        anyio.create_task_group() as tasks,
-    ):
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await checkpoint()
-                turns += 1
-
+    async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         await server.peer.send(*[WsprotoText("x")] * 330)
         await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(count)
-        await checkpoint()
-        before = turns
-        for _ in range(330):
-            await ws.recv()
-        assert turns - before >= 9
-        tasks.cancel_scope.cancel()
+        async with turns_of_another() as turns:
+            for _ in range(330):
+                await ws.recv()
+            assert turns() >= 9

@@ -7,13 +7,13 @@ import ssl
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from wsproto.events import BytesMessage, Ping, Pong
 from wsproto.events import TextMessage as WsprotoText
 from zapros import AsyncClient
 
 from tests.memory import MemoryServer, StreamHandler
 from tests.protocol.wire import Server
+from tests.turns import turns_of_another
 from zapros_websocket import BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, TextMessage, _pace, aconnect_ws
 from zapros_websocket._streams.sockets import SocketStream
 
@@ -225,23 +225,13 @@ async def test_fragments_and_pings_without_end_leave_others_their_turn() -> None
     server = MemoryServer(capacity=1 << 20, trailing=b"\x02\x01x" + b"\x00\x01x" * 5000)
     async with (
         aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws,
-        anyio.create_task_group() as tasks,
+        turns_of_another() as turns,
     ):
-        turns = 0
-
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                await checkpoint()
-                turns += 1
-
-        tasks.start_soon(count)
         await server.peer.write(b"\x80\x01x" + b"\x89\x00" * 5000 + b"\x81\x04last")
         assert await ws.recv() == BinaryMessage(b"x" * 5002)
         while await ws.recv() != TextMessage("last"):
             pass
-        assert turns > 15
-        tasks.cancel_scope.cancel()
+        assert turns() > 15
 
 
 async def test_a_pong_goes_out_before_a_message_that_is_sent_after_its_ping_was_received(server: MemoryServer) -> None:
