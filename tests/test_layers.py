@@ -94,6 +94,7 @@ LAYERS: dict[str, set[str]] = {
     "_streams.zapros": {"anyio", "trio", "zapros"},
     "_streams.base": set(),
     "_streams.watch": {"trio"},
+    "_streams.lookout": {"trio"},
     "_waiting": {"anyio", "trio"},
     "_soon": {"trio"},
     "_attentive": set(),

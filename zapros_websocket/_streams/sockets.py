@@ -140,6 +140,7 @@ class SocketStream(AsyncBaseNetworkStream):
         self._heard: Event | None = None
         self._reads_in_a_row = 0
         self._pumping: asyncio.Future[None] | None = None
+        self._watch: Watch | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Wait for up to ``max_bytes`` bytes; none at the end of the stream."""
@@ -170,6 +171,8 @@ class SocketStream(AsyncBaseNetworkStream):
         if self._socket.fileno() < 0:
             return
         notify_closing(self._socket)
+        if self._watch is not None:
+            self._watch.close()
         if self._pumping is not None and not self._pumping.done():
             self._pumping.set_exception(anyio.ClosedResourceError())
         if isinstance(self._socket, ssl.SSLSocket):
@@ -236,12 +239,15 @@ class SocketStream(AsyncBaseNetworkStream):
         while True:
             try:
                 if trio.lowlevel.in_trio_run():
-                    await Watch(self._socket, receive, sink.takers).keep()
+                    self._watch = Watch(self._socket, receive, sink.takers)
+                    await self._watch.keep()
                 else:
                     await self._pump_on_asyncio(receive, sink)
                 return
             except ssl.SSLWantWriteError:
                 await self._until_writable()
+            finally:
+                self._watch = None
 
     def share(self) -> Direct | None:
         """Have threads use the socket as well from now on, and say how; None where they cannot."""

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 import trio
 
 from .._waiting import TrioWaiter, Waiter
+from .lookout import lookout_here
 
 # The most seconds from one message that was waited for to the next, for the watch to be left to the tasks; and those in
 # which one of them has to receive something, for it to stay there.
@@ -62,10 +63,13 @@ class Watch:
         self.is_left = False
         self._receive = receive
         self._takers = takers
-        # Since the watch was left: what the last read has come to, how it failed, and how many there were.
+        self._lookout = lookout_here()
+        # What the last read of another than the reader has come to, how it failed, and how many there were.
         self.after = Next.WAIT
         self._error: Exception | None = None
         self._reads = 0
+        # When a message came last that was waited for.
+        self._waited_for_at = -inf
         # Whether a task is in the middle of its wait for the socket.
         self.is_waiting = False
         self._back: trio.Event
@@ -74,34 +78,73 @@ class Watch:
         """Receive until the sink wants no more. Cancelling it loses nothing."""
         in_a_row = 0
         has_waited = False
-        waited_for_at = -inf
-        while (after := self._receive()) is not Next.STOP:
-            if after is Next.GO_ON:
-                in_a_row += 1
-                if in_a_row >= READS_IN_A_ROW:
-                    # A stream that never runs dry: let others have their turn.
-                    in_a_row = 0
-                    await trio.lowlevel.checkpoint()
-                continue
-            in_a_row = 0
-            if has_waited and self._takers is not None and self._takers.has_one:
-                now = trio.current_time()
-                since, waited_for_at = now - waited_for_at, now
-                if since < SOON and _goes_on_by_itself():
-                    await self._leave_to(self._takers)
-                    if self.after is Next.STOP:
-                        return
-                    if self.after is Next.GO_ON:
+        self._lookout.readers += 1
+        try:
+            after = self._receive()
+            while after is not Next.STOP:
+                if after is Next.GO_ON:
+                    in_a_row += 1
+                    if in_a_row >= READS_IN_A_ROW:
+                        # A stream that never runs dry: let others have their turn.
+                        in_a_row = 0
+                        await trio.lowlevel.checkpoint()
+                    after = self._receive()
+                    continue
+                in_a_row = 0
+                if has_waited:
+                    self._leave_if_it_pays()
+                if not self.is_left:
+                    has_waited = True
+                    if not self._lookout.is_worth_it:
+                        await trio.lowlevel.wait_readable(self.socket)
+                        after = self._receive()
                         continue
-            await trio.lowlevel.wait_readable(self.socket)
-            has_waited = True
+                    await self._lookout.wait(self.socket.fileno(), self)
+                if self.is_left:
+                    has_waited = False
+                    await self._until_back()
+                after = self._after_others()
+        finally:
+            self._lookout.readers -= 1
 
-    async def _leave_to(self, takers: Takers) -> None:
-        """Leave the watch to the takers, and wait until it is back."""
-        self._back = trio.Event()
-        self.after = Next.WAIT
-        self.is_left = True
-        takers.watch = self
+    def look(self, *, is_alone: bool) -> bool:
+        """Receive for the reader that is on the lookout, and say whether it has something to do."""
+        for _ in range(READS_IN_A_ROW):
+            self.read()
+            if self.after is not Next.GO_ON:
+                break
+        if is_alone and self.after is Next.WAIT:
+            self._leave_if_it_pays()
+        return self.is_left or self.after is not Next.WAIT
+
+    def close(self) -> None:
+        """The socket is going to be closed: have the reader say so."""
+        if not self.is_left:
+            self.fail(trio.ClosedResourceError("the socket was closed meanwhile"))
+            self._lookout.wake(self.socket.fileno())
+
+    def _after_others(self) -> Next:
+        if self._error is not None:
+            raise self._error
+        after, self.after = self.after, Next.WAIT
+        return after
+
+    def _leave_if_it_pays(self) -> None:
+        """Leave the watch to the takers when they wait for one message soon after the other."""
+        if self._takers is not None and self._takers.has_one:
+            now = trio.current_time()
+            since, self._waited_for_at = now - self._waited_for_at, now
+            # What a crowd has to say is cheaper for the lookout.
+            if since < SOON and self._lookout.may_be_left and _goes_on_by_itself():
+                self._lookout.left += 1
+                self._back = trio.Event()
+                self.after = Next.WAIT
+                self.is_left = True
+                self._takers.watch = self
+
+    async def _until_back(self) -> None:
+        """Wait until the watch is back from the takers."""
+        assert self._takers is not None
         try:
             seen = -1
             while seen != self._reads and not self._back.is_set():
@@ -109,10 +152,9 @@ class Watch:
                 with trio.move_on_after(PATIENCE):
                     await self._back.wait()
         finally:
-            takers.watch = None
+            self._lookout.left -= 1
+            self._takers.watch = None
             self.take_back()
-        if self._error is not None:
-            raise self._error
 
     def take_back(self) -> None:
         """Have the reader on watch."""
@@ -142,6 +184,7 @@ class Watch:
     def fail(self, error: Exception) -> None:
         """The socket is broken: have the reader say so."""
         self._error = error
+        self.after = Next.STOP
         self.take_back()
 
     def interrupt(self) -> None:

@@ -1,0 +1,115 @@
+"""A lookout for the readers of many connections on trio: one task that asks the kernel about all of their sockets.
+
+trio asks the kernel anew each time a task waits for a socket, and wakes a task for each that is ready. With many
+connections that is most of what a message costs. So where there is a crowd of readers, each hands its socket over: the
+kernel is told of it once, and the lookout receives whatever comes, until there is something that the reader has to do.
+
+Invariants:
+
+- A socket is on the lookout only while its reader waits there: it is taken away when the reader is cancelled, has
+  something to do, or hears that the socket is going to be closed.
+- What is received goes to the sink in the step in which it was received, and an error to the reader.
+- No socket is read for longer than ``READS_IN_A_ROW``, and others have their turn behind ``AT_ONCE`` of them.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Final, Protocol
+
+import trio
+from trio.lowlevel import Abort, RunVar, Task
+
+# Readers on watch that make a crowd. With fewer of them it would cost more than it saves: one task more for a message.
+CROWD: Final = 16
+
+# Sockets that are read before other tasks have their turn.
+AT_ONCE: Final = 64
+
+
+class Watched(Protocol):
+    """What a reader has on the lookout."""
+
+    def look(self, *, is_alone: bool) -> bool:
+        """Receive what has come, to this socket alone or to others as well; whether the reader has something to do."""
+        ...
+
+
+class Lookout:
+    """The lookout of an event loop."""
+
+    def __init__(self) -> None:
+        # How many readers there are, and how many of them have left the watch to who waits for a message.
+        self.readers = 0
+        self.left = 0
+        self._is_over = not _HAS_EPOLL
+        self._epoll: select.epoll | None = None
+        self._tasks: dict[int, tuple[Watched, Task]] = {}
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether there is a crowd, and a way to ask the kernel about it."""
+        return self.readers >= CROWD and not self._is_over
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether so few readers have left the watch that another one may."""
+        return self.left < CROWD
+
+    async def wait(self, fileno: int, watched: Watched) -> None:
+        """Have a socket watched, and wait until its reader has something to do. Cancelling it loses nothing."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            trio.lowlevel.spawn_system_task(self._run, self._epoll, name=f"{__name__}.{type(self).__name__}")
+        self._epoll.register(fileno, select.EPOLLIN)
+        self._tasks[fileno] = watched, trio.lowlevel.current_task()
+
+        def abort(_: object) -> Abort:
+            self._take_away(fileno)
+            return Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self, fileno: int) -> None:
+        """Have the reader of a socket go on by itself, if it waits here: the socket may be closed then."""
+        if fileno in self._tasks:
+            trio.lowlevel.reschedule(self._take_away(fileno))
+
+    def _take_away(self, fileno: int) -> Task:
+        assert self._epoll is not None
+        self._epoll.unregister(fileno)
+        return self._tasks.pop(fileno)[1]
+
+    async def _run(self, epoll: select.epoll) -> None:
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(epoll.fileno())
+                ready = epoll.poll(0, AT_ONCE)
+                for fileno, _ in ready:
+                    self._look_at(fileno, is_alone=len(ready) == 1)
+        finally:
+            # The event loop ends. Who is still there waits by itself.
+            self._is_over = True
+            for fileno in list(self._tasks):
+                self.wake(fileno)
+            epoll.close()
+
+    def _look_at(self, fileno: int, *, is_alone: bool) -> None:
+        # What was done for one before it may have taken it away.
+        entry = self._tasks.get(fileno)
+        if entry is not None and entry[0].look(is_alone=is_alone) and self._tasks.get(fileno) is entry:
+            self.wake(fileno)
+
+
+_HAS_EPOLL: Final = hasattr(select, "epoll")
+_lookout: Final[RunVar[Lookout]] = RunVar("_lookout")
+
+
+def lookout_here() -> Lookout:
+    """The lookout of the event loop that runs."""
+    try:
+        return _lookout.get()
+    except LookupError:
+        lookout = Lookout()
+        _lookout.set(lookout)
+        return lookout
