@@ -7,11 +7,9 @@ So no wait of ours goes on for longer than ``NOTICE`` without a step in between.
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
-from concurrent.futures import Future
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
 
@@ -30,11 +28,43 @@ def acquire(lock: Lock, timeout: float | None) -> bool:
             return False
 
 
-def result(future: Future[_T]) -> _T:
-    """The result of ``future``, once it is there; or raise its exception."""
-    while not future.done():
-        concurrent.futures.wait([future], NOTICE)
-    return future.result()
+class Answer(Generic[_T]):
+    """What a thread waits for, and another gives once: a value, or an error. No interrupt keeps that one waiting."""
+
+    __slots__ = ("_error", "_lock", "_value", "is_there")
+
+    def __init__(self) -> None:
+        self.is_there = False
+        self._value: _T
+        self._error: BaseException | None = None
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def give(self, value: _T) -> None:
+        """Let the wait end."""
+        self._value = value
+        self.is_there = True
+        self._lock.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the wait end with an error."""
+        self._error = error
+        self.is_there = True
+        self._lock.release()
+
+    def wait(self) -> _T:
+        """The value, once it is there; or raise the error. Any number of threads may wait."""
+        while not self.is_there:
+            if self._lock.acquire(timeout=NOTICE):
+                # For the next who waits.
+                self._lock.release()
+        if self._error is None:
+            return self._value
+        try:
+            raise self._error
+        finally:
+            # The error knows this frame, and would be kept by it.
+            del self
 
 
 def sleep(seconds: float) -> None:

@@ -10,12 +10,11 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from anyio import CancelScope
 
-from ._attentive import result
+from ._attentive import Answer
 from ._connect import bare
 from ._portal import refuse_event_loop, way_into
 from ._tasks import Tasks, new_tasks
@@ -41,28 +40,25 @@ class Host:
         self._tasks: Tasks | None = None
         self._calls: set[Call[Any]] = set()
         self._bug: BaseException | None = None
-        # Let go once it is open: a future is a kilobyte.
-        self._opened: Future[Any] | None = None
-        self._ended: Future[None] = Future()
+        self._opened: Answer[Any] = Answer()
+        self._ended: Answer[None] = Answer()
 
     def open(self, live: Live[_T]) -> _T:
         """Begin ``live``, and wait until it is open; an interrupt cancels it."""
-        opened: Future[_T] = Future()
-        self._opened = opened
         try:
             self._portal.start_task_soon(self._run, live)
-            return result(opened)
+            return cast("_T", self._opened.wait())
         except BaseException:
             self.abandon()
             raise
-        finally:
-            if opened.done():
-                self._opened = None
 
-    def call(self, function: Callable[[], Awaitable[_T]], *, instead: str, when_over: Callable[[], _T]) -> _T:
+    def call(
+        self, function: Callable[[], Awaitable[_T]], *, instead: str, when_over: Callable[[], _T], is_last: bool = False
+    ) -> _T:
         """Await ``function`` beside the connection; an interrupt cancels it.
 
-        At the end of the connection it is ``when_over`` that is called, in this thread.
+        At the end of the connection it is ``when_over`` that is called, in this thread. What ``is_last`` ends the
+        connection, and that is waited for at once, instead of waking this thread twice.
         """
         refuse_event_loop(instead)
         call = Call(function)
@@ -71,7 +67,9 @@ class Host:
             # In this order: a connection that ends in between finds the call, and answers it.
             if not self.is_over:
                 self.soon(lambda: self._begin(call))
-                if result(call.answer):
+                if is_last:
+                    self._ended.wait()
+                if call.answer.wait():
                     return call.value[0]
         except BaseException:
             self.soon(call.cancel)
@@ -87,7 +85,7 @@ class Host:
 
     def wait_until_over(self) -> None:
         """Wait for the end of the task; raise the bug that it ended with, if it did."""
-        result(self._ended)
+        self._ended.wait()
         if self._bug is not None:
             raise self._bug
 
@@ -112,17 +110,15 @@ class Host:
             self._fails_to_open(RuntimeError("the portal was stopped while the connection was opened"))
             for call in list(self._calls):
                 call.end()
-            self._ended.set_result(None)
+            self._ended.give(None)
 
     def _is_open(self, value: object) -> None:
-        assert self._opened is not None
-        self._opened.set_result(value)
+        self._opened.give(value)
 
     def _fails_to_open(self, error: BaseException) -> bool:
-        opened = self._opened
-        if opened is None or opened.done():
+        if self._opened.is_there:
             return False
-        opened.set_exception(error)
+        self._opened.fail(error)
         return True
 
     def _begin(self, call: Call[_T]) -> None:
@@ -140,7 +136,7 @@ class Call(Generic[_T]):
     """A call that a thread waits for."""
 
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
-        self.answer: Future[bool] = Future()
+        self.answer: Answer[bool] = Answer()
         self.value: list[_T] = []
         self._function = function
         self._cancelled = False
@@ -154,13 +150,13 @@ class Call(Generic[_T]):
                     return
                 self.value.append(await self._function())
         except Exception as error:
-            self.answer.set_exception(error)
+            self.answer.fail(error)
         finally:
             self.end()
 
     def end(self) -> None:
-        if not self.answer.done():
-            self.answer.set_result(bool(self.value))
+        if not self.answer.is_there:
+            self.answer.give(bool(self.value))
 
     def cancel(self) -> None:
         """Cancel it, before or after it has begun."""

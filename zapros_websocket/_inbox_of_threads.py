@@ -58,7 +58,7 @@ class ThreadPlace:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for up to ``timeout`` seconds, and return whether it was woken. An interrupt comes out at once."""
-        return acquire(self._lock, timeout)
+        return self._is_set or acquire(self._lock, timeout)
 
 
 def drop_left(waiting: deque[Any]) -> None:
@@ -301,7 +301,7 @@ class InboxOfThreads(Inbox):
 
     def _cross(self) -> None:
         """Have all that has arrived cross, once all that had crossed is taken."""
-        if self._crossed:
+        if self._crossed or not (self.data or self._control or self.low_mark >= 0):
             return
         self._crossed_bytes = self._bytes if self.data else 0
         while self._control:
@@ -321,7 +321,8 @@ class InboxOfThreads(Inbox):
 
     @property
     def _has_something(self) -> bool:
-        return bool(self._crossed) or super()._has_something
+        # Not by way of the inbox: it is asked four times for a message.
+        return bool(self._crossed or self.data or self._control or self._ended)
 
     @property
     def _is_at_bound(self) -> bool:

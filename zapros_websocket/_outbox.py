@@ -18,13 +18,12 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope, Event
 
-from ._attentive import result
+from ._attentive import Answer
 from ._chunks import BROKEN_OFF
 from ._errors import ConnectionClosed
 from ._inbox_of_threads import ThreadPlace, drop_left, take_away
@@ -62,7 +61,7 @@ class _Close:
 
     def __init__(self, message: CloseMessage) -> None:
         self.message = message
-        self.written: Future[None] = Future()
+        self.written: Answer[None] = Answer()
 
 
 # A message, as the session encodes it when it is written; and a fragment, with what encodes it then.
@@ -191,7 +190,7 @@ class Outbox:
         refuse_event_loop(_INSTEAD)
         close = _Close(message)
         self._hand_over(close, 0)
-        result(close.written)
+        close.written.wait()
 
     def _write_here(self, direct: Direct, frame: bytes, others: int = 0) -> bool:
         """Write a frame unless something is in the way, and return whether it is written or begun."""
@@ -421,7 +420,7 @@ class Outbox:
             await self._link.finish(rest)
         elif isinstance(close := batch[0], _Close):
             await self._link.write_close(close.message)
-            close.written.set_result(None)
+            close.written.give(None)
         else:
             messages = [item for item in batch if not isinstance(item, _Close)]
             await self._link.write(lambda: b"".join([self._encode(message) for message in messages]))
@@ -444,7 +443,7 @@ class Outbox:
             self._unsent_bytes -= sum(len(item[1]) for item in dropped if not isinstance(item, _Close))
         for item in [*batch, *dropped]:
             if isinstance(item, _Close):
-                item.written.set_exception(error)
+                item.written.fail(error)
 
     def _rouse(self) -> None:
         self._work.set()

@@ -13,7 +13,6 @@ import asyncio
 import atexit
 import os
 import threading
-from concurrent.futures import Future
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -21,7 +20,7 @@ import anyio
 import trio
 from anyio.from_thread import BlockingPortal
 
-from ._attentive import result
+from ._attentive import Answer
 from ._soon import Soon, soon
 
 # Of the two event loops the one that takes less CPU time for the same traffic: trio waits for a socket with one call to
@@ -38,24 +37,24 @@ class _Shared:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._portal: Future[BlockingPortal] = Future()
+        self._portal: Answer[BlockingPortal] = Answer()
         self._ending: anyio.Event
         self._soon: Soon
 
     def portal(self) -> BlockingPortal:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._portal = Future()
+                self._portal = Answer()
                 self._thread = threading.Thread(target=self._run, name="zapros_websocket", daemon=True)
                 self._thread.start()
                 atexit.register(self.end)
-        return result(self._portal)
+        return self._portal.wait()
 
     def end(self) -> None:
         """End the loop and all that it does."""
         atexit.unregister(self.end)
         if self._thread is not None and self._thread.is_alive():
-            self._portal.result()
+            self._portal.wait()
             self._soon(lambda: self._ending.set())
             self._thread.join(_END)
 
@@ -63,13 +62,13 @@ class _Shared:
         try:
             anyio.run(self._serve, backend=BACKEND)
         finally:
-            if not self._portal.done():
-                self._portal.set_exception(RuntimeError("the event loop for synchronous connections does not start"))
+            if not self._portal.is_there:
+                self._portal.fail(RuntimeError("the event loop for synchronous connections does not start"))
 
     async def _serve(self) -> None:
         self._soon, self._ending = soon(), anyio.Event()
         async with BlockingPortal() as portal:
-            self._portal.set_result(portal)
+            self._portal.give(portal)
             await self._ending.wait()
             await portal.stop(cancel_remaining=True)
 

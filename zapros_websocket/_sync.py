@@ -455,7 +455,7 @@ class WebSocket(BaseWebSocket):
             finally:
                 await parts.link.stop()
 
-        self._host.call(part, instead="async with aconnect_ws(...)", when_over=_nothing)
+        self._host.call(part, instead="async with aconnect_ws(...)", when_over=_nothing, is_last=True)
         self._host.wait_until_over()
 
     def _raise_close(self) -> NoReturn:

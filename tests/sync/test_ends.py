@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from wsproto import events as ws_events
 from wsproto.events import CloseConnection
 
 from zapros_websocket import _portal, connect_ws
+from zapros_websocket._attentive import Answer
 from zapros_websocket._blocking import Deadline
 from zapros_websocket._host import Call, Host
 from zapros_websocket._inbox_of_threads import InboxOfThreads
@@ -24,7 +26,8 @@ from zapros_websocket._tasks import Tasks
 from zapros_websocket._waiting import AsyncioWaiter
 from zapros_websocket.testing import echo_server
 
-from .peers import PairServer
+from .peers import Background, PairServer
+from .waiting import until
 
 
 def test_what_was_opened_before_a_fork_is_refused(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,8 +139,26 @@ def test_a_call_that_is_cancelled_before_it_begins_does_not_begin() -> None:
     call = Call(begin)
     call.cancel()
     anyio.run(call.run)
-    assert call.answer.result() is False
+    assert call.answer.wait() is False
     assert begun == []
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_an_answer_is_for_all_who_wait(is_early: bool) -> None:
+    value: Answer[str] = Answer()
+    error: Answer[str] = Answer()
+    if is_early:
+        value.give("yes")
+        error.fail(OSError("no"))
+    waiting = [(Background(value.wait), Background(error.wait)) for _ in range(3)]
+    if not is_early:
+        until(lambda: sum(frame.f_code is Answer.wait.__code__ for frame in sys._current_frames().values()) == 6)  # pyright: ignore
+        value.give("yes")
+        error.fail(OSError("no"))
+    for yes, no in waiting:
+        assert yes.result() == "yes"
+        with pytest.raises(OSError, match="no"):
+            no.result()
 
 
 def test_an_interrupt_behind_the_taking_puts_the_message_back() -> None:

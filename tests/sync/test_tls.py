@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import signal
 import socket
 import ssl
@@ -393,7 +392,7 @@ def test_a_socket_that_was_closed_meanwhile_counts_as_ready_where_it_cannot_be_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As where there is no poll.
-    monkeypatch.setattr(direct, "Selector", selectors.SelectSelector)
+    monkeypatch.setattr(direct, "_new_poll", None)
     ours, theirs = socket.socketpair()
     with theirs:
         how = direct.direct(ours, Lock())

@@ -11,18 +11,19 @@ Invariants:
 
 from __future__ import annotations
 
-import selectors
+import select
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from threading import Lock
 from types import BuiltinMethodType
 from typing import Final, TypeAlias
 
-# One that asks about a single socket without a descriptor of its own, and whatever its number is.
-Selector: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+# What asks about a single socket without a descriptor of its own, and whatever its number is; where the system has it.
+_new_poll = getattr(select, "poll", None)
 
 Data: TypeAlias = "bytes | bytearray | memoryview"
 _Functions: TypeAlias = "tuple[Callable[[int], bytes], Callable[[Data], int]]"
@@ -74,19 +75,23 @@ def direct(sock: socket.socket, mutex: Lock) -> Direct | None:
     functions: _Functions | None = _beneath(sock) if is_tls else (sock.recv, sock.send)
     if functions is None:
         return None
-    waits: list[Callable[[float], object]] = []
-    for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
-        selector = Selector()
-        selector.register(sock, event)
-        waits.append(partial(_wait, selector))
-    return Direct(mutex, is_tls, *functions, *waits)
+    return Direct(mutex, is_tls, *functions, _waiting_for(sock, to_write=False), _waiting_for(sock, to_write=True))
 
 
-def _wait(selector: selectors.BaseSelector, seconds: float) -> object:
+def _waiting_for(sock: socket.socket, *, to_write: bool) -> Callable[[float], object]:
+    if _new_poll is None:
+        return partial(_wait, sock, to_write)
+    poll = _new_poll()
+    poll.register(sock, select.POLLOUT if to_write else select.POLLIN)
+    return lambda seconds: poll.poll(ceil(seconds * 1000))
+
+
+def _wait(sock: socket.socket, to_write: bool, seconds: float) -> object:
+    reading, writing = ((), (sock,)) if to_write else ((sock,), ())
     try:
-        return selector.select(seconds)
+        return any(select.select(reading, writing, (), seconds))
     except (OSError, ValueError):
-        # Where there is no poll, a socket that was closed meanwhile cannot be asked about: whoever uses it finds out.
+        # A socket that was closed meanwhile cannot be asked about: whoever uses it finds out.
         return True
 
 
