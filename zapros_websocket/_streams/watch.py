@@ -31,6 +31,9 @@ from .lookout import lookout_here
 SOON: Final = 0.01
 PATIENCE: Final = 0.02
 
+# Messages that are waited for, before the watch is left again when there was more to read than what was waited for.
+MESSAGES_TO_KEEP: Final = 4
+
 # Reads that need not wait, before others have their turn.
 READS_IN_A_ROW: Final = 8
 
@@ -70,6 +73,8 @@ class Watch:
         self._reads = 0
         # When a message came last that was waited for.
         self._waited_for_at = -inf
+        # How many more messages have to be waited for before the watch may be left.
+        self._to_keep = 0
         # Whether a task is in the middle of its wait for the socket.
         self.is_waiting = False
         self._back: trio.Event
@@ -103,6 +108,10 @@ class Watch:
                 if self.is_left:
                     has_waited = False
                     await self._until_back()
+                    if self.after is Next.GO_ON:
+                        self.after = self._receive()
+                        if self.after is not Next.WAIT:
+                            self._to_keep = MESSAGES_TO_KEEP
                 after = self._after_others()
         finally:
             self._lookout.readers -= 1
@@ -134,8 +143,9 @@ class Watch:
         if self._takers is not None and self._takers.has_one:
             now = trio.current_time()
             since, self._waited_for_at = now - self._waited_for_at, now
+            self._to_keep -= 1
             # What a crowd has to say is cheaper for the lookout.
-            if since < SOON and self._lookout.may_be_left and _goes_on_by_itself():
+            if since < SOON and self._to_keep < 0 and self._lookout.may_be_left and _goes_on_by_itself():
                 self._lookout.left += 1
                 self._back = trio.Event()
                 self.after = Next.WAIT
