@@ -247,7 +247,7 @@ async def test_a_crowd_that_waits_by_itself_grows_no_further(monkeypatch: pytest
 
 async def test_a_socket_that_never_runs_dry_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     # A buffer that each read fills.
-    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(1)))
     async with connected() as (ws, theirs, send):
         await wait_all_tasks_blocked()
         async with turns_of_another() as turns:

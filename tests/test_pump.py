@@ -218,7 +218,7 @@ async def test_closing_a_stream_ends_its_pump() -> None:
 
 async def test_a_pump_that_never_runs_dry_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     # A buffer that each read fills is what a peer without end does.
-    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(1)))
     stream, theirs = pair()
     with theirs:
         theirs.send(bytes(200))
@@ -231,7 +231,7 @@ async def test_a_pump_that_never_runs_dry_leaves_others_their_turn(monkeypatch: 
 
 
 async def test_a_pump_that_is_cancelled_with_more_to_read_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(1)))
     stream, theirs = pair()
     scope = anyio.CancelScope()
 
@@ -312,7 +312,7 @@ async def test_an_event_loop_without_readiness_is_helped_out_by_anyio() -> None:
 @pytest.mark.parametrize("wants", [5, 100], ids=["enough-at-once", "more-to-come"])
 async def test_what_is_there_already_is_received_without_readiness(wants: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # A buffer that each read fills, so that the first reads leave some for those that come.
-    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(1)))
     stream, theirs = pair()
     with theirs:
         theirs.send(bytes(100))

@@ -332,7 +332,7 @@ async def test_a_message_in_many_reads_is_received_by_who_waits_for_it(
     monkeypatch: pytest.MonkeyPatch, reads: list[str]
 ) -> None:
     # A buffer that each read fills.
-    monkeypatch.setattr(sockets, "_buffer_here", lambda: memoryview(bytearray(1)))
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(1)))
     turns = 0
 
     async def count() -> None:

@@ -33,7 +33,7 @@ from ._protocol import frames
 from ._protocol.messages import CloseMessage
 from ._protocol.outgoing import PING
 from ._protocol.session import State
-from ._streams.direct import PIECE
+from ._streams.tls import PIECE
 from ._undisturbed import Undisturbed
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import Literal
 
 import trustme
 import zapros
@@ -19,6 +20,9 @@ from wsproto.extensions import PerMessageDeflate
 from zapros import BaseHandler, BaseNetworkStream, Client, Request, Response, ResponseContext, SyncStream
 
 from tests.memory import accepting
+
+# Where TLS is done: by an ``ssl.SSLSocket``, or above a plain socket.
+Tls = Literal["socket", "memory"]
 
 # Only bounds a failure.
 PATIENCE = 30.0
@@ -100,7 +104,7 @@ class PairServer(BaseHandler):
         deflate: bool = False,
         stream: Callable[[socket.socket], BaseNetworkStream] | None = None,
         buffer: int | None = None,
-        tls: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
@@ -124,8 +128,10 @@ class PairServer(BaseHandler):
         if self._buffer is not None:
             for sock in (ours, theirs):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
-        if self._tls:
-            ours, theirs = over_tls(ours, theirs)
+        if self._tls is not None:
+            stream, theirs = over_tls(ours, theirs, in_memory=self._tls == "memory")
+        else:
+            stream = self._stream(ours)
         headers = accepting(request)
         extension: PerMessageDeflate | None = None
         if self._deflate:
@@ -133,7 +139,7 @@ class PairServer(BaseHandler):
             offer = extension.accept(request.headers["Sec-WebSocket-Extensions"])
             headers["Sec-WebSocket-Extensions"] = f"permessage-deflate; {offer}"
         self.peers.append(Peer(theirs, extension))
-        context: ResponseContext = {"handoff": {"network_stream": self._stream(ours), "trailing_data": self._trailing}}
+        context: ResponseContext = {"handoff": {"network_stream": stream, "trailing_data": self._trailing}}
         return Response(101, headers, context=context, request=request)
 
     def close(self) -> None:
@@ -152,14 +158,17 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode()), of_server
 
 
-def over_tls(ours: socket.socket, theirs: socket.socket) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
+def over_tls(ours: socket.socket, theirs: socket.socket, *, in_memory: bool) -> tuple[BaseNetworkStream, ssl.SSLSocket]:
     """TLS between the two ends, shaken hands."""
     of_client, of_server = _contexts()
     accepted: list[ssl.SSLSocket] = []
     accepting = Background(lambda: accepted.append(of_server.wrap_socket(theirs, server_side=True)))
-    client = of_client.wrap_socket(ours, server_hostname="test")
+    if in_memory:
+        stream = SyncStream(ours, upgrade_ssl_context=of_client).start_tls(server_hostname="test")
+    else:
+        stream = _stream(of_client.wrap_socket(ours, server_hostname="test"))
     accepting.result()
-    return client, accepted[0]
+    return stream, accepted[0]
 
 
 def _stream(sock: socket.socket) -> BaseNetworkStream:

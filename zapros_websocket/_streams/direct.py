@@ -5,7 +5,8 @@ other by another: so all that touches it holds the mutex, for as long as it take
 
 Invariants:
 
-- A thread calls what is written in C: no interrupt comes between what the socket did and its return.
+- No interrupt comes between what the socket did and its return: what a thread calls is written in C, or TLS in memory
+  that is called undisturbed.
 - What TLS does not write it has encrypted all the same: it is written again with the same bytes, whoever does so.
 """
 
@@ -20,16 +21,14 @@ from functools import partial
 from math import ceil
 from threading import Lock
 from types import BuiltinMethodType
-from typing import Final, TypeAlias
+from typing import TypeAlias
+
+from .tls import PIECE, Below, Data, TlsSocket, has_tls
 
 # What asks about a single socket without a descriptor of its own, and whatever its number is; where the system has it.
 _new_poll = getattr(select, "poll", None)
 
-Data: TypeAlias = "bytes | bytearray | memoryview"
 _Functions: TypeAlias = "tuple[Callable[[int], bytes], Callable[[Data], int]]"
-
-# Bytes that TLS is given at once: while it encrypts them the event loop may have to wait.
-PIECE: Final = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,34 +47,41 @@ class Direct:
 class SharedTls:
     """A TLS socket, for the event loop that shares it with threads."""
 
-    def __init__(self, sock: ssl.SSLSocket, mutex: Lock) -> None:
-        self._sock = sock
+    def __init__(self, tls: ssl.SSLSocket | TlsSocket, mutex: Lock) -> None:
+        self._tls = tls
         self._mutex = mutex
 
     def recv(self, size: int) -> bytes:
         with self._mutex:
-            return self._sock.recv(size)
+            return self._tls.recv(size)
 
     def recv_into(self, buffer: memoryview) -> int:
         with self._mutex:
-            return self._sock.recv_into(buffer)
+            return self._tls.recv_into(buffer)
 
     def send(self, data: Data) -> int:
+        # While it is encrypted a thread may have to wait.
         with self._mutex:
-            return self._sock.send(data if len(data) <= PIECE else memoryview(data)[:PIECE])
+            return self._tls.send(data if len(data) <= PIECE else memoryview(data)[:PIECE])
 
     def pending(self) -> int:
         with self._mutex:
-            return self._sock.pending()
+            return self._tls.pending()
 
 
-def direct(sock: socket.socket, mutex: Lock) -> Direct | None:
-    """How a thread uses ``sock`` itself; None where that is not known."""
-    is_tls = isinstance(sock, ssl.SSLSocket)
-    functions: _Functions | None = _beneath(sock) if is_tls else (sock.recv, sock.send)
+def direct(sock: socket.socket, top: Below, mutex: Lock) -> Direct | None:
+    """How a thread uses ``sock`` itself, and ``top`` that stands on it; None where that is not known."""
+    functions: _Functions | None = (top.recv, top.send)
+    if isinstance(top, ssl.SSLSocket):
+        functions = _beneath(top)
+    elif isinstance(top, TlsSocket) and top.is_nested:
+        # What lies between the two would be announced by nothing.
+        functions = None
     if functions is None:
         return None
-    return Direct(mutex, is_tls, *functions, _waiting_for(sock, to_write=False), _waiting_for(sock, to_write=True))
+    return Direct(
+        mutex, has_tls(top), *functions, _waiting_for(sock, to_write=False), _waiting_for(sock, to_write=True)
+    )
 
 
 def _waiting_for(sock: socket.socket, *, to_write: bool) -> Callable[[float], object]:

@@ -29,7 +29,7 @@ def taken_over(stream: BaseNetworkStream) -> SocketStream | BlockingStream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     taken = SocketStream(sock)
     if tls is not None:
-        taken.stand_inside(*tls)
+        taken.go_on_in(*tls)
     return taken
 
 

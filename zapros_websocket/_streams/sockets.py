@@ -1,7 +1,7 @@
 """Non-blocking sockets, plain and TLS, driven by readiness; and a transport that makes them for a Zapros client.
 
-A read and a write are tried first and wait only when the socket says so. TLS is Python's own ``ssl.SSLSocket``, on the
-same socket: no byte is copied between a TLS object and buffers of its own.
+A read and a write are tried first and wait only when the socket says so. TLS that is begun here is in memory, see
+``tls``; a socket that was handed over may have TLS of its own, an ``ssl.SSLSocket``.
 
 Invariants:
 
@@ -19,11 +19,12 @@ import os
 import select
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import zip_longest
-from threading import Lock, local
+from sys import maxsize
+from threading import Lock
 from typing import ClassVar, Final, Literal, TypeVar, cast
 from weakref import WeakSet
 
@@ -41,13 +42,12 @@ from anyio import (
 )
 from anyio import wait_readable as until_readable
 from anyio import wait_writable as until_writable
-from anyio.abc import ByteStream as AnyioByteStream
 from anyio.lowlevel import checkpoint
-from anyio.streams.tls import TLSAttribute, TLSStream
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
 from .base import READ_SIZE, Sink, pump
 from .direct import Direct, SharedTls, direct
+from .tls import Below, TlsSocket, buffer_here, has_tls
 from .watch import READS_IN_A_ROW, Next, Watch
 
 # Seconds between two connection attempts (RFC 8305, section 5).
@@ -68,9 +68,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 AddressInfo = tuple[int, int, int, str, Address]
 
 
-# Bytes of a receive buffer, and the most that TLS gives out at once (RFC 8446, section 5.1).
-_BUFFER_SIZE: Final = 256 * 1024
-_KEPT_SIZE: Final = 2 * 1024 * 1024
+# The most bytes that an ``ssl.SSLSocket`` gives out at once (RFC 8446, section 5.1).
 _RECORD: Final = 16 * 1024
 
 
@@ -130,12 +128,11 @@ class SocketStream(AsyncBaseNetworkStream):
         # another socket already.
         self.mutex = Lock()
         self._socket = sock
-        # What is called to read and to write: the socket, but for TLS that is shared with threads.
-        self._ends: socket.socket | SharedTls = sock
-        self._is_shared = False
+        # The socket with all TLS that stands on it, and what is called to read and to write: threads may share it.
+        self._top: Below = sock
+        self._ends: Below | SharedTls = sock
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
         self._ssl_context = ssl_context
-        # TLS inside the TLS of a proxy stands on this stream, and in its place.
-        self._inner: TLSStream | None = None
         # Set by a sender that waits for the reader to take part in a handshake of TLS.
         self._heard: Event | None = None
         self._reads_in_a_row = 0
@@ -151,11 +148,11 @@ class SocketStream(AsyncBaseNetworkStream):
         """Write all of ``data``; cancelling it leaves it unknown how much was written."""
         left: bytes | memoryview = data
         with _mapped(zapros.WriteTimeoutError, zapros.WriteError):
-            if data and self._inner is None:
+            if data:
                 left = self.send_now(data)
             if left:
                 with self._closed_when_cancelled(), _within(timeout):
-                    await (self._send(left) if self._inner is None else self._inner.send(bytes(left)))
+                    await self._send(left)
         return len(data)
 
     async def close(self) -> None:
@@ -175,10 +172,10 @@ class SocketStream(AsyncBaseNetworkStream):
             self._watch.close()
         if self._pumping is not None and not self._pumping.done():
             self._pumping.set_exception(anyio.ClosedResourceError())
-        if isinstance(self._socket, ssl.SSLSocket):
+        if has_tls(self._top):
             # A word of farewell, if the socket takes it: nobody waits for the answer.
             with suppress(OSError, ValueError):
-                self._socket.unwrap()
+                self._top.unwrap()
         self._socket.close()
 
     async def start_tls(self, *, server_hostname: str | None = None) -> AsyncBaseNetworkStream:
@@ -187,40 +184,29 @@ class SocketStream(AsyncBaseNetworkStream):
         context = self._ssl_context or _default_context()
         try:
             with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
-                if isinstance(self._socket, ssl.SSLSocket):
-                    self._inner = await TLSStream.wrap(
-                        Underneath(self._receive, self._send, self.close),
-                        hostname=hostname,
-                        ssl_context=context,
-                        standard_compatible=False,
-                    )
-                else:
-                    self._socket = tls = context.wrap_socket(
-                        self._socket, server_hostname=hostname, do_handshake_on_connect=False
-                    )
-                    self._ends = tls
-                    await self._when_ready(tls.do_handshake)
+                tls = TlsSocket.begin(self._top, context, hostname)
+                self._stand_on(tls)
+                await self._when_ready(tls.do_handshake)
         except BaseException:
             await self.close()
             raise
         return self
 
-    def stand_inside(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    def go_on_in(self, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         """Go on in TLS that somebody else has begun on the stream."""
-        underneath = Underneath(self._receive, self._send, self.close)
-        self._inner = TLSStream(underneath, False, _ssl_object=tls, _read_bio=incoming, _write_bio=outgoing)
+        self._stand_on(TlsSocket(self._top, tls, incoming, outgoing))
+
+    def _stand_on(self, tls: TlsSocket) -> None:
+        self._top = self._ends = tls
+        self._pending = tls.pending
 
     def selected_alpn_protocol(self) -> Alpn | None:
         """The protocol that the server chose in the TLS handshake, or None."""
-        if self._inner is not None:
-            return cast("Alpn | None", self._inner.extra(TLSAttribute.alpn_protocol))  # noqa: S610
-        if isinstance(self._socket, ssl.SSLSocket):
-            return cast("Alpn | None", self._socket.selected_alpn_protocol())
-        return None
+        return cast("Alpn | None", self._top.selected_alpn_protocol()) if has_tls(self._top) else None
 
     def is_readable(self) -> bool:
         """Whether there is something to read, the end of the stream included."""
-        if self._socket.fileno() < 0:
+        if self._socket.fileno() < 0 or self.has_pending():
             return True
         return _is_ready(self._socket, to_write=False)
 
@@ -228,13 +214,10 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def receive(self) -> bytes:
         """Wait for some bytes; none at the end of the stream."""
-        return await (self._receive(READ_SIZE) if self._inner is None else self._read(READ_SIZE, None))
+        return await self._receive(READ_SIZE)
 
     async def pump(self, sink: Sink) -> None:
         """Receive until ``sink`` wants no more. Cancelling it loses nothing."""
-        if self._inner is not None:
-            await pump(self, sink)
-            return
         receive = self._receiver(sink)
         while True:
             try:
@@ -251,25 +234,24 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def share(self) -> Direct | None:
         """Have threads use the socket as well from now on, and say how; None where they cannot."""
-        shared = direct(self._socket, self.mutex) if self._inner is None else None
-        if shared is not None and isinstance(self._socket, ssl.SSLSocket):
-            self._is_shared = True
-            self._ends = SharedTls(self._socket, self.mutex)
+        shared = direct(self._socket, self._top, self.mutex)
+        if shared is not None and has_tls(self._top):
+            self._ends = shared_tls = SharedTls(self._top, self.mutex)
+            self._pending = shared_tls.pending
         return shared
 
     def has_pending(self) -> bool:
-        """Whether there is something to read that no readiness announces: TLS has decrypted it already."""
-        return not isinstance(self._ends, socket.socket) and self._ends.pending() > 0
+        """Whether there is something to read that no readiness announces: TLS has it already."""
+        return self._pending is not None and self._pending() > 0
 
     @property
     def sender(self) -> Callable[[bytes | bytearray | memoryview], int] | None:
         """``send`` of a plain socket; what TLS does not write it has encrypted all the same."""
-        is_plain = self._inner is None and not isinstance(self._socket, ssl.SSLSocket)
-        return self._socket.send if is_plain else None
+        return None if has_tls(self._top) else self._socket.send
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
-        return self._inner is None and self._socket.fileno() >= 0 and _is_ready(self._socket, to_write=True)
+        return self._socket.fileno() >= 0 and _is_ready(self._socket, to_write=True)
 
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
@@ -286,7 +268,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def send_all(self, data: bytes | memoryview) -> None:
         """Write all of ``data``."""
-        await (self._send(data) if self._inner is None else self._inner.send(bytes(data)))
+        await self._send(data)
 
     async def aclose(self, *, grace: float) -> None:
         """Close at once: the kernel sends what was written."""
@@ -296,14 +278,16 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def _receiver(self, sink: Sink) -> Callable[[], Next]:
         """What receives once and without waiting, and says what to do next."""
-        buffer = _buffer_here()
+        buffer = buffer_here()
         recv_into = self._ends.recv_into
-        pending = self._ends.pending if isinstance(self._ends, (ssl.SSLSocket, SharedTls)) else None
+        pending = self._pending
+        # TLS in memory knows that there is no more.
+        record = _RECORD if self._top is self._socket else maxsize
 
         def receive() -> Next:
             room = sink.room()
             into = buffer if room is None else room
-            most = len(into) if pending is None else _RECORD
+            most = len(into) if pending is None else record
             try:
                 count = recv_into(into)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -384,12 +368,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         with _mapped(zapros.ReadTimeoutError, zapros.ReadError), _within(timeout):
-            if self._inner is None:
-                return await self._receive(max_bytes)
-            try:
-                return await self._inner.receive(max_bytes)
-            except anyio.EndOfStream:
-                return b""
+            return await self._receive(max_bytes)
 
     async def _receive(self, max_bytes: int) -> bytes:
         self._reads_in_a_row += 1
@@ -410,7 +389,7 @@ class SocketStream(AsyncBaseNetworkStream):
                 # The server shakes hands anew in the middle of it all: whoever reads takes part in that.
                 self._heard = Event()
                 # A thread that reads says nothing of it.
-                with move_on_after(_PATIENCE if self._is_shared else None):
+                with move_on_after(_PATIENCE if isinstance(self._ends, SharedTls) else None):
                     await self._heard.wait()
                 self._heard = None
 
@@ -436,35 +415,6 @@ class SocketStream(AsyncBaseNetworkStream):
                 # It is also what a task on watch is interrupted with.
                 if self._socket.fileno() < 0:
                     raise
-
-
-class Underneath(AnyioByteStream):
-    """The outer TLS, for the inner one to stand on."""
-
-    def __init__(
-        self,
-        receive: Callable[[int], Awaitable[bytes]],
-        send: Callable[[bytes], Awaitable[None]],
-        close: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._receive = receive
-        self._send = send
-        self._close = close
-
-    async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
-        data = await self._receive(max_bytes)
-        if not data:
-            raise anyio.EndOfStream
-        return data
-
-    async def send(self, item: bytes) -> None:
-        await self._send(item)
-
-    async def send_eof(self) -> None:
-        raise NotImplementedError("TLS has no half-closed streams")
-
-    async def aclose(self) -> None:
-        await self._close()
 
 
 async def _connect(host: str, port: int) -> socket.socket:
@@ -570,20 +520,6 @@ def _is_ready(sock: socket.socket, *, to_write: bool) -> bool:
     poll = _poll()
     poll.register(sock, select.POLLOUT if to_write else select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _buffer_here() -> memoryview:
-    # One for all sockets of a thread: what was received is taken in before anything else can happen.
-    buffer: memoryview | None = getattr(_buffers, "buffer", None)
-    if buffer is None:
-        buffer = _buffers.buffer = memoryview(bytearray(_BUFFER_SIZE))
-        # The allocator of glibc gives free memory back to the system beyond a threshold, and has to get it again for
-        # the next message. It raises the threshold to twice the largest block that it has ever seen come and go.
-        del bytearray(_KEPT_SIZE)[:]
-    return buffer
-
-
-_buffers: Final = local()
 
 
 @cache

@@ -1,0 +1,372 @@
+"""TLS in memory on a socket that takes and gives as little as a test says; the server at the other end is Python's."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Lock
+
+import pytest
+import trustme
+
+from zapros_websocket._streams import tls
+from zapros_websocket._streams.direct import direct
+from zapros_websocket._streams.tls import PIECE, TlsSocket
+
+LARGE = bytes(range(256)) * 4096
+
+
+class Counting(socket.socket):
+    """A socket that counts calls, and may take no more than ``room`` bytes."""
+
+    reads = writes = 0
+    room = 1 << 30
+    error: OSError | None = None
+
+    def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self.reads += 1
+        return super().recv_into(buffer)
+
+    def send(self, data: memoryview) -> int:  # type: ignore[override]
+        self.writes += 1
+        if self.error is not None:
+            raise self.error
+        if not self.room:
+            raise BlockingIOError
+        sent = super().send(data[: self.room])
+        self.room -= sent
+        return sent
+
+
+class Pair:
+    """Our end in memory, on a plain socket; the other is moved by hand."""
+
+    def __init__(self, of_client: ssl.SSLContext, of_server: ssl.SSLContext) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.plain = Counting(fileno=ours.detach())
+        for sock in (self.plain, self.theirs):
+            sock.setblocking(False)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = of_server.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.ours = TlsSocket.begin(self.plain, of_client, "localhost")
+
+    def shake_hands(self) -> None:
+        ours = theirs = False
+        while not (ours and theirs):
+            with suppress(ssl.SSLWantReadError):
+                self.ours.do_handshake()
+                ours = True
+            theirs = theirs or self.serve(self.server.do_handshake)
+        self.plain.reads = self.plain.writes = 0
+
+    def serve(self, operation: Callable[[], object]) -> bool:
+        """Do something at the other end with all that has come; whether that could be done."""
+        self.take()
+        try:
+            operation()
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self.theirs.sendall(self._outgoing.read())
+        return True
+
+    def take(self) -> None:
+        with suppress(BlockingIOError):
+            while data := self.theirs.recv(1 << 20):
+                self._incoming.write(data)
+
+    def send(self, *messages: bytes, then: bytes = b"") -> None:
+        """A record for each message, in one write, and something else behind them."""
+        for message in messages:
+            self.server.write(message)
+        self.theirs.sendall(self._outgoing.read() + then)
+
+    def received(self) -> bytes:
+        """All that has come to the other end."""
+        self.take()
+        data = b""
+        with suppress(ssl.SSLWantReadError):
+            while more := self.server.read(1 << 20):
+                data += more
+        return data
+
+    def receive(self, size: int = 1 << 20) -> bytes:
+        buffer = memoryview(bytearray(size))
+        return bytes(buffer[: self.ours.recv_into(buffer)])
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+
+
+@pytest.fixture
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with authority.issue_cert("localhost").private_key_and_cert_chain_pem.tempfile() as path:
+        context.load_cert_chain(path)
+    return context
+
+
+@pytest.fixture
+def pair(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> Iterator[Pair]:
+    pair = Pair(client_context, server_context)
+    with pair.plain, pair.theirs:
+        pair.shake_hands()
+        # What comes behind a handshake of TLS 1.3.
+        with pytest.raises(ssl.SSLWantReadError):
+            pair.receive()
+        pair.plain.reads = pair.plain.writes = 0
+        yield pair
+
+
+def test_any_number_of_records_is_one_read_and_one_write(pair: Pair) -> None:
+    pair.send(b"a" * 10_000, b"b" * 16_384, b"c")
+    assert pair.receive() == b"a" * 10_000 + b"b" * 16_384 + b"c"
+    assert pair.plain.reads == 1
+    assert not pair.ours.pending()
+    assert pair.ours.send(b"d" * 60_000) == 60_000
+    assert pair.received() == b"d" * 60_000
+    assert pair.plain.writes == 1
+
+
+@pytest.mark.parametrize("size", [1, 10, 16_384, 20_000])
+def test_what_there_is_no_room_for_is_pending(pair: Pair, size: int) -> None:
+    pair.send(b"a" * 10_000, b"b" * 16_384)
+    received = pair.receive(size)
+    assert len(received) == size
+    while pair.ours.pending():
+        received += pair.receive(size)
+    assert received == b"a" * 10_000 + b"b" * 16_384
+    assert pair.plain.reads == 1
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.receive()
+
+
+def test_a_record_in_pieces_is_waited_for_and_keeps_nothing_back(pair: Pair) -> None:
+    pair.send(b"whole", b"in pieces")
+    wire = pair.plain.recv(1000)
+    received = b""
+    for number in range(len(wire)):
+        pair.theirs.send(wire[number : number + 1])
+        with suppress(ssl.SSLWantReadError):
+            received += pair.receive()
+        assert not pair.ours.pending()
+    assert received == b"wholein pieces"
+
+
+def test_a_thread_receives_no_more_than_it_asked_for_and_leaves_nothing_behind(pair: Pair) -> None:
+    pair.send(*[b"x" * 1000] * 100)
+    received: list[bytes] = []
+    with pytest.raises(ssl.SSLWantReadError):
+        while True:
+            received.append(pair.ours.recv(16_384))
+            assert len(received[-1]) <= 16_384
+            assert not pair.ours.pending()
+    assert b"".join(received) == b"x" * 100_000
+
+
+@pytest.mark.parametrize("size", [100_000, len(LARGE)])
+def test_what_a_socket_does_not_take_goes_out_with_the_next_call_of_the_same_bytes(pair: Pair, size: int) -> None:
+    data = memoryview(LARGE * 3)
+    sent: list[int] = []
+    received = b""
+    while (done := sum(sent)) < len(data):
+        try:
+            sent.append(pair.ours.send(data[done : done + size]))
+        except ssl.SSLWantWriteError:
+            sent.append(0)
+            received += pair.received()
+    assert received + pair.received() == data
+    assert sent.count(0) > 2
+    assert all(count in (0, size) or not count % PIECE for count in sent[:-1])
+
+
+def test_nothing_overtakes_what_the_socket_did_not_take(pair: Pair) -> None:
+    pair.plain.room = 0
+    with pytest.raises(ssl.SSLWantWriteError):
+        pair.ours.send(b"first")
+    with pytest.raises(ssl.SSLWantWriteError):
+        pair.ours.send(b"first")
+    # What is read meanwhile changes nothing.
+    pair.send(b"to be read")
+    assert pair.receive() == b"to be read"
+    pair.plain.room = 1 << 30
+    assert pair.ours.send(b"first") == 5
+    assert pair.ours.send(b"second") == 6
+    assert pair.received() == b"firstsecond"
+
+
+def test_what_is_written_of_many_pieces_is_said(pair: Pair) -> None:
+    data = LARGE[: 3 * PIECE]
+    pair.plain.room = PIECE * 3 // 2
+    assert pair.ours.send(data) == PIECE
+    with pytest.raises(ssl.SSLWantWriteError):
+        pair.ours.send(data[PIECE:])
+    received = pair.received()
+    pair.plain.room = 1 << 30
+    assert pair.ours.send(data[PIECE : 2 * PIECE]) == PIECE
+    received += pair.received()
+    assert pair.ours.send(data[2 * PIECE :]) == PIECE
+    assert received + pair.received() == data
+
+
+def test_what_came_in_front_of_a_record_that_was_tampered_with_is_received(pair: Pair) -> None:
+    pair.send(b"good", b"as well", then=b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert pair.receive() == b"goodas well"
+    assert pair.ours.pending()
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError, match=r"(?i)mac|decrypt"):
+            pair.receive()
+    # And the peer hears of it.
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+        pair.received()
+
+
+@pytest.mark.parametrize("with_farewell", [False, True])
+def test_the_end_comes_behind_what_was_received(pair: Pair, *, with_farewell: bool) -> None:
+    pair.send(b"last")
+    if with_farewell:
+        pair.serve(pair.server.unwrap)
+    pair.theirs.shutdown(socket.SHUT_WR)
+    assert pair.receive() == b"last"
+    assert pair.receive() == b""
+    assert pair.receive() == b""
+
+
+def test_a_farewell_is_heard_by_the_peer(pair: Pair) -> None:
+    pair.ours.send(b"last")
+    pair.ours.unwrap()
+    assert pair.received() == b"last"
+    assert pair.server.read(10) == b""
+
+
+def test_a_certificate_that_cannot_be_verified_is_an_error_of_which_the_peer_hears(
+    server_context: ssl.SSLContext,
+) -> None:
+    pair = Pair(ssl.create_default_context(), server_context)
+    with pair.plain, pair.theirs:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            pair.shake_hands()
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
+            pair.serve(pair.server.do_handshake)
+
+
+def test_a_handshake_that_ends_is_an_error(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
+    pair = Pair(client_context, server_context)
+    with pair.plain, pair.theirs:
+        pair.theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ssl.SSLEOFError):
+            pair.ours.do_handshake()
+
+
+@pytest.fixture
+def asking(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> Iterator[Pair]:
+    """A server that asks for a certificate behind the handshake, which TLS has to answer by itself."""
+    client_context.post_handshake_auth = True
+    server_context.verify_mode = ssl.CERT_OPTIONAL
+    pair = Pair(client_context, server_context)
+    with pair.plain, pair.theirs:
+        pair.shake_hands()
+        with pytest.raises(ssl.SSLWantReadError):
+            pair.receive()
+        pair.server.verify_client_post_handshake()
+        yield pair
+
+
+def test_what_tls_has_to_answer_is_answered_by_who_reads(asking: Pair) -> None:
+    asking.send(b"")
+    asking.plain.writes = 0
+    with pytest.raises(ssl.SSLWantReadError):
+        asking.receive()
+    assert asking.plain.writes == 1
+    assert asking.received() == b""
+
+
+def test_an_answer_that_the_socket_does_not_take_is_waited_for_with_nothing_else_to_do(asking: Pair) -> None:
+    asking.send(b"")
+    asking.plain.room = 0
+    for _ in range(2):
+        with pytest.raises(ssl.SSLWantWriteError):
+            asking.receive()
+    asking.plain.room = 1 << 30
+    with pytest.raises(ssl.SSLWantReadError):
+        asking.receive()
+    assert asking.received() == b""
+    asking.send(b"goes on")
+    assert asking.receive() == b"goes on"
+
+
+@pytest.mark.parametrize("error", [None, BrokenPipeError()], ids=["full", "broken"])
+def test_an_answer_that_cannot_go_out_does_not_hold_up_what_came_with_it(asking: Pair, error: OSError | None) -> None:
+    asking.plain.room, asking.plain.error = 0, error
+    asking.send(b"came with it")
+    assert asking.receive() == b"came with it"
+    asking.plain.room, asking.plain.error = 1 << 30, None
+    if error is None:
+        # It goes out in front of the next.
+        assert asking.ours.send(b"next") == 4
+        assert asking.received() == b"next"
+
+
+class Nested:
+    """TLS inside TLS, as through a proxy that speaks it."""
+
+    def __init__(self, outer: Pair, of_client: ssl.SSLContext, of_server: ssl.SSLContext) -> None:
+        self._outer = outer
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.server = of_server.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.ours = TlsSocket.begin(outer.ours, of_client, "localhost")
+        done = False
+        while not done:
+            with suppress(ssl.SSLWantReadError):
+                self.ours.do_handshake()
+                done = True
+            self.move(self.server.do_handshake)
+
+    def move(self, operation: Callable[[], object]) -> None:
+        self._incoming.write(self._outer.received())
+        with suppress(ssl.SSLWantReadError):
+            operation()
+        if self._outgoing.pending:
+            self._outer.send(self._outgoing.read())
+
+
+def test_tls_inside_tls(pair: Pair, client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
+    nested = Nested(pair, client_context, server_context)
+    assert nested.ours.is_nested
+    assert not pair.ours.is_nested
+    # Threads are lent nothing of which they could not know whether it has something to read.
+    assert direct(pair.plain, nested.ours, Lock()) is None
+    with suppress(ssl.SSLWantReadError):
+        nested.ours.recv(1000)
+    nested.move(lambda: nested.server.write(LARGE[:100_000]))
+    received = nested.ours.recv(1000)
+    assert nested.ours.pending()
+    while nested.ours.pending():
+        received += nested.ours.recv(1000)
+    assert received == LARGE[:100_000]
+    # The outer one does not take it all, and both go on with the same bytes.
+    pair.plain.room = 0
+    with pytest.raises(ssl.SSLWantWriteError):
+        nested.ours.send(b"through both")
+    pair.plain.room = 1 << 30
+    assert nested.ours.send(b"through both") == 12
+    heard: list[bytes] = []
+    nested.move(lambda: heard.append(nested.server.read(100)))
+    assert heard == [b"through both"]
+    nested.ours.unwrap()
+    nested.move(lambda: heard.append(nested.server.read(100)))
+    assert heard[1:] == [b""]
+    assert pair.server.read(1) == b""
+
+
+def test_each_thread_has_one_buffer() -> None:
+    assert tls.buffer_here() is tls.buffer_here()

@@ -1,0 +1,216 @@
+"""TLS in memory on a non-blocking socket, which so is read and written with one call for any number of records.
+
+Python's ``ssl.SSLSocket`` asks the kernel twice for each record that it reads, and once for each that it writes: 16 KiB
+at most. Here they cross in memory, at the price of one copy.
+
+Invariants:
+
+- The socket has everything that was encrypted, or it is kept and goes out before anything else: in the order of TLS.
+- What ``send`` does not write it has encrypted all the same, as ``ssl.SSLSocket``: the next call has the same bytes.
+- Nothing that can be read is left behind when a read says that there is no more: then only the socket can bring it.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from threading import local
+from typing import Final, TypeAlias, TypeGuard, cast
+
+Data: TypeAlias = "bytes | bytearray | memoryview"
+Below: TypeAlias = "socket.socket | TlsSocket"
+"""What TLS stands on: a non-blocking socket, plain or an ``ssl.SSLSocket``, or TLS."""
+
+# Bytes that are encrypted at once.
+PIECE: Final = 128 * 1024
+
+# Bytes of the receive buffer of a thread.
+BUFFER_SIZE: Final = 256 * 1024
+_KEPT_SIZE: Final = 2 * 1024 * 1024
+
+_NOTHING: Final = memoryview(b"")
+
+
+class TlsSocket:
+    """The client's side of TLS on a socket, or on TLS that stands there already, with the methods that both have.
+
+    Where it would have to wait it raises what an ``ssl.SSLSocket`` does: SSLWantReadError and SSLWantWriteError.
+    """
+
+    def __init__(self, below: Below, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self._below = below
+        self._tls = tls
+        self._incoming = incoming
+        self._outgoing = outgoing
+        # What is below has not taken of what was encrypted, and the bytes of a caller that this stands for.
+        self._owed = _NOTHING
+        self._promised = 0
+        # What is wrong behind that which was read last.
+        self._failure: ssl.SSLError | None = None
+
+    @classmethod
+    def begin(cls, below: Below, context: ssl.SSLContext, server_hostname: str | None) -> TlsSocket:
+        """TLS that has still to shake hands."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        return cls(below, context.wrap_bio(incoming, outgoing, server_hostname=server_hostname), incoming, outgoing)
+
+    def do_handshake(self) -> None:
+        """Shake hands, once the certificate of the peer is well."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._fill(BUFFER_SIZE)
+            except ssl.SSLError:
+                # The peer hears why.
+                with suppress(OSError):
+                    self._flush()
+                raise
+            else:
+                self._flush()
+                return
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The protocol that the server chose."""
+        return self._tls.selected_alpn_protocol()
+
+    def recv(self, size: int) -> bytes:
+        """Up to ``size`` bytes, and all that has come with them; none at the end of the stream."""
+        buffer = buffer_here()[:size]
+        return bytes(buffer[: self._read_into(buffer, size)])
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Receive into ``buffer`` what it has room for; 0 at the end of the stream."""
+        return self._read_into(buffer, BUFFER_SIZE)
+
+    def pending(self) -> int:
+        """Whether there is something to read that no readiness of the socket announces; how much, if that is known."""
+        here = self._incoming.pending or self._tls.pending() or int(self._failure is not None)
+        return here or (self._below.pending() if has_tls(self._below) else 0)
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether it stands on other TLS."""
+        return has_tls(self._below)
+
+    def send(self, data: Data) -> int:
+        """Write ``data``, and return how much of it is written."""
+        done, self._promised = self._promised, 0
+        if self._owed:
+            try:
+                self._flush()
+            except BaseException:
+                self._promised = done
+                raise
+        size = len(data)
+        while done < size:
+            piece = data if size <= PIECE else memoryview(data)[done : done + PIECE]
+            self._tls.write(piece)
+            try:
+                self._flush()
+            except ssl.SSLWantWriteError:
+                self._promised = len(piece)
+                if not done:
+                    raise
+                break
+            done += len(piece)
+        return done
+
+    def unwrap(self) -> None:
+        """Say goodbye, if the socket takes it."""
+        with suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._flush()
+        if has_tls(self._below):
+            self._below.unwrap()
+
+    # How it is done
+
+    def _read_into(self, buffer: memoryview, most: int) -> int:
+        if self._failure is not None:
+            raise self._failure
+        read = cast("Callable[[int, memoryview], int]", self._tls.read)
+        count, size = 0, len(buffer)
+        try:
+            if not self.pending():
+                self._fill(most)
+            while True:
+                try:
+                    more = read(size - count, buffer[count:])
+                    count += more
+                except ssl.SSLWantReadError:
+                    if count:
+                        break
+                    self._fill(most)
+                    continue
+                # 0 is a word of farewell. To ask for what is not there costs as much as to read a record.
+                if count == size or not more or not self._incoming.pending:
+                    break
+        except ssl.SSLEOFError:
+            # TCP has ended without that word: what ends a connection for us is a close frame.
+            pass
+        except ssl.SSLError as error:
+            if not count:
+                raise
+            self._failure = error
+        finally:
+            if self._outgoing.pending or (self._owed and not self._promised):
+                self._answer(is_urgent=not count)
+        return count
+
+    def _answer(self, *, is_urgent: bool) -> None:
+        """Write what TLS itself has to say. What the socket does not take goes out in front of what is sent next."""
+        try:
+            self._flush()
+        except ssl.SSLWantWriteError:
+            # Perhaps the peer says nothing before it has heard this.
+            if is_urgent:
+                raise
+        except OSError:
+            # Whoever reads or writes next finds the socket broken.
+            pass
+
+    def _fill(self, most: int) -> None:
+        into = buffer_here()[:most]
+        try:
+            count = self._below.recv_into(into)
+        except BlockingIOError:
+            raise ssl.SSLWantReadError from None
+        if count:
+            self._incoming.write(into[:count])
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        """Write all that was encrypted; raise SSLWantWriteError when the socket does not take it."""
+        while owed := self._owed or self._outgoing.read():
+            try:
+                sent = self._below.send(owed)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._owed = memoryview(owed)
+                raise ssl.SSLWantWriteError from None
+            self._owed = _NOTHING if sent == len(owed) else memoryview(owed)[sent:]
+            if not self._owed and not self._outgoing.pending:
+                return
+
+
+def has_tls(below: Below) -> TypeGuard[TlsSocket | ssl.SSLSocket]:
+    """Whether it is more than a plain socket."""
+    return isinstance(below, (TlsSocket, ssl.SSLSocket))
+
+
+def buffer_here() -> memoryview:
+    """One for all sockets of a thread: what was received is taken in before anything else can happen."""
+    buffer: memoryview | None = getattr(_buffers, "buffer", None)
+    if buffer is None:
+        buffer = _buffers.buffer = memoryview(bytearray(BUFFER_SIZE))
+        # The allocator of glibc gives free memory back to the system beyond a threshold, and has to get it again for
+        # the next message. It raises the threshold to twice the largest block that it has ever seen come and go.
+        del bytearray(_KEPT_SIZE)[:]
+    return buffer
+
+
+_buffers: Final = local()
