@@ -75,7 +75,9 @@ class Inbox:
         """Add what one read has brought, and wake the first who waits. ``size`` is that of the read, if known."""
         if self._dropping:
             return
-        if size is None or len(messages) <= _FEW:
+        if len(messages) == 1:
+            size = size_of(messages[0])
+        elif size is None or len(messages) <= _FEW:
             size = sum(map(size_of, messages))
         else:
             # Only the first can have begun before this read.
