@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import signal
 import socket
@@ -9,6 +10,7 @@ import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
+from typing import NoReturn
 
 import pytest
 import trio
@@ -96,6 +98,19 @@ async def test_a_few_readers_wait_by_themselves(monkeypatch: pytest.MonkeyPatch,
             assert await ws.recv() == BinaryMessage(b"?")
         await wait_all_tasks_blocked()
         assert [is_looked_after(ws) for ws, _, _ in peers] == [is_one] * 3
+
+
+async def test_where_no_descriptor_is_left_for_it_each_reader_waits_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(select, "epoll", none_left)
+    async with all_connected(2) as peers:
+        await wait_all_tasks_blocked()
+        for ws, theirs, send in peers:
+            assert not is_looked_after(ws)
+            theirs.sendall(send(BytesMessage(b"?")))
+            assert await ws.recv() == BinaryMessage(b"?")
 
 
 async def test_nothing_stays_behind() -> None:

@@ -42,14 +42,14 @@ class Lookout:
         # How many readers there are, and how many of them have left the watch to who waits for a message.
         self.readers = 0
         self.left = 0
-        self._is_over = not _HAS_EPOLL
+        self._is_usable = hasattr(select, "epoll")
         self._epoll: select.epoll | None = None
         self._tasks: dict[int, tuple[Watched, Task]] = {}
 
     @property
     def is_worth_it(self) -> bool:
         """Whether there is a crowd, and a way to ask the kernel about it."""
-        return self.readers >= CROWD and not self._is_over
+        return self.readers >= CROWD and self._is_usable
 
     @property
     def may_be_left(self) -> bool:
@@ -59,7 +59,12 @@ class Lookout:
     async def wait(self, fileno: int, watched: Watched) -> None:
         """Have a socket watched, and wait until its reader has something to do. Cancelling it loses nothing."""
         if self._epoll is None:
-            self._epoll = select.epoll()
+            try:
+                self._epoll = select.epoll()
+            except OSError:
+                # There is no descriptor left for it: each reader waits by itself.
+                self._is_usable = False
+                return
             trio.lowlevel.spawn_system_task(self._run, self._epoll, name=f"{__name__}.{type(self).__name__}")
         self._epoll.register(fileno, select.EPOLLIN)
         self._tasks[fileno] = watched, trio.lowlevel.current_task()
@@ -89,7 +94,7 @@ class Lookout:
                     self._look_at(fileno, is_alone=len(ready) == 1)
         finally:
             # The event loop ends. Who is still there waits by itself.
-            self._is_over = True
+            self._is_usable = False
             for fileno in list(self._tasks):
                 self.wake(fileno)
             epoll.close()
@@ -101,7 +106,6 @@ class Lookout:
             self.wake(fileno)
 
 
-_HAS_EPOLL: Final = hasattr(select, "epoll")
 _lookout: Final[RunVar[Lookout]] = RunVar("_lookout")
 
 
