@@ -218,6 +218,28 @@ def test_what_is_written_of_many_pieces_is_said(pair: Pair) -> None:
     assert received + pair.received() == data
 
 
+def test_what_is_written_is_said_also_where_tls_wants_to_read_next(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a handshake in the midst of it all, for which Python has no server.
+    real = pair.ours._tls  # pyright: ignore[reportPrivateUsage]
+    steps = iter([real.write, None, None, real.write])
+
+    class Renegotiating:
+        def write(self, data: memoryview) -> int:
+            write = next(steps)
+            if write is None:
+                raise ssl.SSLWantReadError
+            return write(data)
+
+    data = LARGE[: 2 * PIECE]
+    monkeypatch.setattr(pair.ours, "_tls", Renegotiating())
+    assert pair.ours.send(data) == PIECE
+    received = pair.received()
+    with pytest.raises(ssl.SSLWantReadError):
+        pair.ours.send(data[PIECE:])
+    assert pair.ours.send(data[PIECE:]) == PIECE
+    assert received + pair.received() == data
+
+
 def test_what_came_in_front_of_a_record_that_was_tampered_with_is_received(pair: Pair) -> None:
     pair.send(b"good", b"as well", then=b"\x17\x03\x03\x00\x20" + bytes(32))
     assert pair.receive() == b"goodas well"
@@ -241,11 +263,21 @@ def test_the_end_comes_behind_what_was_received(pair: Pair, *, with_farewell: bo
     assert pair.receive() == b""
 
 
-def test_a_farewell_is_heard_by_the_peer(pair: Pair) -> None:
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_farewell_is_heard_by_the_peer(pair: Pair, *, is_read: bool) -> None:
+    pair.send(b"more than is read")
+    assert pair.receive(20 if is_read else 4) == b"more than is read"[: 20 if is_read else 4]
     pair.ours.send(b"last")
     pair.ours.unwrap()
     assert pair.received() == b"last"
     assert pair.server.read(10) == b""
+
+
+def test_the_end_is_found_also_where_an_answer_cannot_go_out(asking: Pair) -> None:
+    asking.send(b"")
+    asking.theirs.shutdown(socket.SHUT_WR)
+    asking.plain.room = 0
+    assert asking.receive() == b""
 
 
 def test_a_certificate_that_cannot_be_verified_is_an_error_of_which_the_peer_hears(

@@ -108,20 +108,21 @@ class TlsSocket:
         size = len(data)
         while done < size:
             piece = data if size <= PIECE else memoryview(data)[done : done + PIECE]
-            self._tls.write(piece)
             try:
-                self._flush()
-            except ssl.SSLWantWriteError:
+                self._tls.write(piece)
                 self._promised = len(piece)
+                self._flush()
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 if not done:
                     raise
                 break
             done += len(piece)
+            self._promised = 0
         return done
 
     def unwrap(self) -> None:
-        """Say goodbye, if the socket takes it."""
-        with suppress(ssl.SSLWantReadError):
+        """Say goodbye, if the socket takes it, whatever the peer has said or not."""
+        with suppress(ssl.SSLError):
             self._tls.unwrap()
         self._flush()
         if has_tls(self._below):
@@ -134,6 +135,7 @@ class TlsSocket:
             raise self._failure
         read = cast("Callable[[int, memoryview], int]", self._tls.read)
         count, size = 0, len(buffer)
+        is_urgent = False
         try:
             if not self.pending():
                 self._fill(most)
@@ -154,11 +156,13 @@ class TlsSocket:
             pass
         except ssl.SSLError as error:
             if not count:
+                # Perhaps the peer says nothing before it has an answer.
+                is_urgent = isinstance(error, ssl.SSLWantReadError)
                 raise
             self._failure = error
         finally:
             if self._outgoing.pending or (self._owed and not self._promised):
-                self._answer(is_urgent=not count)
+                self._answer(is_urgent=is_urgent)
         return count
 
     def _answer(self, *, is_urgent: bool) -> None:
@@ -166,7 +170,6 @@ class TlsSocket:
         try:
             self._flush()
         except ssl.SSLWantWriteError:
-            # Perhaps the peer says nothing before it has heard this.
             if is_urgent:
                 raise
         except OSError:
