@@ -71,12 +71,14 @@ class SharedTls:
 
 def direct(sock: socket.socket, top: Below, mutex: Lock) -> Direct | None:
     """How a thread uses ``sock`` itself, and ``top`` that stands on it; None where that is not known."""
-    functions: _Functions | None = (top.recv, top.send)
-    if isinstance(top, ssl.SSLSocket):
+    functions: _Functions | None
+    if isinstance(top, TlsSocket):
+        # What lies between two of them would be announced by nothing.
+        functions = None if top.is_nested else (top.recv_all, top.send)
+    elif isinstance(top, ssl.SSLSocket):
         functions = _beneath(top)
-    elif isinstance(top, TlsSocket) and top.is_nested:
-        # What lies between the two would be announced by nothing.
-        functions = None
+    else:
+        functions = top.recv, top.send
     if functions is None:
         return None
     return Direct(

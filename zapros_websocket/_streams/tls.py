@@ -8,6 +8,7 @@ Invariants:
 - The socket has everything that was encrypted, or it is kept and goes out before anything else: in the order of TLS.
 - What ``send`` does not write it has encrypted all the same, as ``ssl.SSLSocket``: the next call has the same bytes.
 - Nothing that can be read is left behind when a read says that there is no more: then only the socket can bring it.
+- No more than ``PIECE`` is in the memory of OpenSSL, which keeps as much as it has ever needed: in each direction.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ Data: TypeAlias = "bytes | bytearray | memoryview"
 Below: TypeAlias = "socket.socket | TlsSocket"
 """What TLS stands on: a non-blocking socket, plain or an ``ssl.SSLSocket``, or TLS."""
 
-# Bytes that are encrypted at once.
-PIECE: Final = 128 * 1024
+# Bytes that are encrypted and received at once: more than a message of 64 KiB.
+PIECE: Final = 72 * 1024
 
 # Bytes of the receive buffer of a thread.
 BUFFER_SIZE: Final = 256 * 1024
@@ -47,6 +48,8 @@ class TlsSocket:
         # What is below has not taken of what was encrypted, and the bytes of a caller that this stands for.
         self._owed = _NOTHING
         self._promised = 0
+        # Whether the last read brought as much as it could.
+        self._was_full = False
         # What is wrong behind that which was read last.
         self._failure: ssl.SSLError | None = None
 
@@ -63,7 +66,7 @@ class TlsSocket:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                self._fill(BUFFER_SIZE)
+                self._fill()
             except ssl.SSLError:
                 # The peer hears why.
                 with suppress(OSError):
@@ -78,18 +81,56 @@ class TlsSocket:
         return self._tls.selected_alpn_protocol()
 
     def recv(self, size: int) -> bytes:
-        """Up to ``size`` bytes, and all that has come with them; none at the end of the stream."""
+        """Up to ``size`` bytes; none at the end of the stream."""
         buffer = buffer_here()[:size]
-        return bytes(buffer[: self._read_into(buffer, size)])
+        return bytes(buffer[: self.recv_into(buffer)])
+
+    def recv_all(self, _: int) -> bytes:
+        """All bytes that can be had, whatever their number, so that none are pending; none at the end of the stream."""
+        return self.recv(BUFFER_SIZE)
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive into ``buffer`` what it has room for; 0 at the end of the stream."""
-        return self._read_into(buffer, BUFFER_SIZE)
+        if self._failure is not None:
+            raise self._failure
+        read = cast("Callable[[int, memoryview], int]", self._tls.read)
+        count, size = 0, len(buffer)
+        is_urgent = False
+        try:
+            if not self._kept():
+                self._fill()
+            while True:
+                try:
+                    more = read(size - count, buffer[count:])
+                    count += more
+                except ssl.SSLWantReadError:
+                    if count:
+                        break
+                    self._fill()
+                    continue
+                # 0 is a word of farewell. To ask for what is not there costs as much as to read a record.
+                if count == size or not more or not self._incoming.pending:
+                    break
+        except ssl.SSLEOFError:
+            # TCP has ended without that word: what ends a connection for us is a close frame.
+            pass
+        except ssl.SSLError as error:
+            if not count:
+                # Perhaps the peer says nothing before it has an answer.
+                is_urgent = isinstance(error, ssl.SSLWantReadError)
+                raise
+            self._failure = error
+        finally:
+            if self._outgoing.pending or (self._owed and not self._promised):
+                self._answer(is_urgent=is_urgent)
+        return count
 
     def pending(self) -> int:
-        """Whether there is something to read that no readiness of the socket announces; how much, if that is known."""
-        here = self._incoming.pending or self._tls.pending() or int(self._failure is not None)
-        return here or (self._below.pending() if has_tls(self._below) else 0)
+        """How much there is to read that no readiness of the socket announces, or may well be in the socket."""
+        return self._kept() or int(self._was_full) or (self._below.pending() if has_tls(self._below) else 0)
+
+    def _kept(self) -> int:
+        return self._incoming.pending or self._tls.pending() or int(self._failure is not None)
 
     @property
     def is_nested(self) -> bool:
@@ -130,41 +171,6 @@ class TlsSocket:
 
     # How it is done
 
-    def _read_into(self, buffer: memoryview, most: int) -> int:
-        if self._failure is not None:
-            raise self._failure
-        read = cast("Callable[[int, memoryview], int]", self._tls.read)
-        count, size = 0, len(buffer)
-        is_urgent = False
-        try:
-            if not self.pending():
-                self._fill(most)
-            while True:
-                try:
-                    more = read(size - count, buffer[count:])
-                    count += more
-                except ssl.SSLWantReadError:
-                    if count:
-                        break
-                    self._fill(most)
-                    continue
-                # 0 is a word of farewell. To ask for what is not there costs as much as to read a record.
-                if count == size or not more or not self._incoming.pending:
-                    break
-        except ssl.SSLEOFError:
-            # TCP has ended without that word: what ends a connection for us is a close frame.
-            pass
-        except ssl.SSLError as error:
-            if not count:
-                # Perhaps the peer says nothing before it has an answer.
-                is_urgent = isinstance(error, ssl.SSLWantReadError)
-                raise
-            self._failure = error
-        finally:
-            if self._outgoing.pending or (self._owed and not self._promised):
-                self._answer(is_urgent=is_urgent)
-        return count
-
     def _answer(self, *, is_urgent: bool) -> None:
         """Write what TLS itself has to say. What the socket does not take goes out in front of what is sent next."""
         try:
@@ -176,12 +182,14 @@ class TlsSocket:
             # Whoever reads or writes next finds the socket broken.
             pass
 
-    def _fill(self, most: int) -> None:
-        into = buffer_here()[:most]
+    def _fill(self) -> None:
+        into = buffer_here()[:PIECE]
+        self._was_full = False
         try:
             count = self._below.recv_into(into)
         except BlockingIOError:
             raise ssl.SSLWantReadError from None
+        self._was_full = count == PIECE
         if count:
             self._incoming.write(into[:count])
         else:
