@@ -91,7 +91,7 @@ LAYERS: dict[str, set[str]] = {
     "_streams.asgi": {"anyio", "wsproto", "zapros"},
     "_streams.sockets": {"anyio", "trio", "zapros"},
     "_streams.direct": set(),
-    "_streams.tls": set(),
+    "_streams.tls": {"trio"},
     "_streams.zapros": {"anyio", "trio", "zapros"},
     "_streams.base": set(),
     "_streams.watch": {"trio"},

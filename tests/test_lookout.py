@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from math import inf
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from tests.conftest import NO_OPTIONS, Backend
 from tests.test_watch import connected, receive, seen, waiting
 from tests.turns import turns_of_another
-from zapros_websocket import AsyncWebSocket, BinaryMessage, CloseMessage, ConnectionClosed, PingMessage
+from zapros_websocket import AsyncWebSocket, BinaryMessage, CloseMessage, ConnectionClosed, Observer, PingMessage
 from zapros_websocket._streams import lookout, sockets, watch
 
 pytestmark = [
@@ -271,18 +272,95 @@ async def test_a_socket_that_never_runs_dry_lets_others_have_their_turn(monkeypa
             assert turns() >= 102 // watch.READS_IN_A_ROW - 2
 
 
-async def test_no_more_than_a_part_of_a_crowd_is_read_before_others_have_their_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(lookout, "AT_ONCE", 2)
-    async with all_connected(10) as peers:
+async def test_a_whole_crowd_is_read_in_one_turn_as_by_readers_of_their_own() -> None:
+    # A verdict of keepalive waits a few turns for what has arrived.
+    async with all_connected(100) as peers:
         await wait_all_tasks_blocked()
+        for _, theirs, send in peers:
+            theirs.sendall(send(BytesMessage(b"?")))
         async with turns_of_another() as turns:
-            for _, theirs, send in peers:
+            while any(not ws._inbox.depth for ws, _, _ in peers):  # pyright: ignore[reportPrivateUsage]
+                await trio.lowlevel.checkpoint()
+            assert turns() <= 3
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_watch_that_is_taken_back_in_front_of_the_reader_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(watch, "SOON", inf)
+    monkeypatch.setattr(watch, "PATIENCE", inf)
+    look = watch.Watch.look
+    lost: list[bool] = []
+
+    def look_and_lose_it(self: watch.Watch, *, is_alone: bool) -> bool:
+        goes_on = look(self, is_alone=is_alone)
+        lost.append(self.is_left)
+        for _ in range(number):
+            # Whoever took the message has gone on already, and waits for something else.
+            self.take_back()
+        return goes_on
+
+    monkeypatch.setattr(watch.Watch, "look", look_and_lose_it)
+    async with connected() as (ws, theirs, send):
+        for _ in range(4):
+            received: list[object] = []
+            async with waiting(ws, received):
                 theirs.sendall(send(BytesMessage(b"?")))
-            for ws, _, _ in peers:
-                assert await ws.recv() == BinaryMessage(b"?")
-            assert turns() >= 4
+            assert received == [BinaryMessage(b"?")]
+            await wait_all_tasks_blocked()
+            is_left = ws._inbox.watch is not None  # pyright: ignore[reportPrivateUsage]
+            assert lookout.lookout_here().left == is_left
+            assert is_looked_after(ws) != is_left
+    assert any(lost)
+    assert lookout.lookout_here().left == 0
+
+
+async def test_what_is_called_for_a_reader_runs_in_its_context() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="that of the lookout")
+    seen: list[str] = []
+
+    class Looking(Observer):
+        def message_received(self, message: object) -> None:
+            seen.append(variable.get())
+
+    async with connected():
+        # By now there is a lookout.
+        await wait_all_tasks_blocked()
+        variable.set("that of the reader")
+        async with connected(observer=Looking()) as (ws, theirs, send):
+            await wait_all_tasks_blocked()
+            theirs.sendall(send(BytesMessage(b"?")))
+            assert await ws.recv() == BinaryMessage(b"?")
+    assert seen == ["that of the reader"]
+
+
+def test_an_observer_that_ends_the_program_ends_it_by_way_of_the_reader() -> None:
+    class Ending(Observer):
+        def message_received(self, message: object) -> None:
+            raise SystemExit(3)
+
+    async def end() -> None:
+        async with connected(observer=Ending()) as (ws, theirs, send):
+            await wait_all_tasks_blocked()
+            theirs.sendall(send(BytesMessage(b"?")))
+            await ws.recv()
+
+    with pytest.raises(SystemExit) as caught:
+        trio.run(end)
+    assert caught.value.code == 3
+
+
+async def test_a_descriptor_that_was_closed_around_the_stream_ends_nothing_but_the_connection() -> None:
+    async with connected() as (other, theirs_of_other, send_to_other):
+        async with connected() as (ws, _, _):
+            await wait_all_tasks_blocked()
+            assert is_looked_after(ws)
+            stream = ws._link.stream  # pyright: ignore[reportPrivateUsage]
+            assert isinstance(stream, sockets.SocketStream)
+            socket.socket.close(stream._socket)  # pyright: ignore[reportPrivateUsage]
+        theirs_of_other.sendall(send_to_other(BytesMessage(b"?")))
+        assert await other.recv() == BinaryMessage(b"?")
 
 
 def test_an_interrupt_while_it_reads_loses_nothing() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import select
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from contextlib import suppress
 from threading import Lock
 
 import pytest
+import trio
 import trustme
 
 from zapros_websocket._streams import tls
@@ -44,9 +47,9 @@ class Counting(socket.socket):
 class Pair:
     """Our end in memory, on a plain socket; the other is moved by hand."""
 
-    def __init__(self, of_client: ssl.SSLContext, of_server: ssl.SSLContext) -> None:
+    def __init__(self, of_client: ssl.SSLContext, of_server: ssl.SSLContext, kind: type[Counting] = Counting) -> None:
         ours, self.theirs = socket.socketpair()
-        self.plain = Counting(fileno=ours.detach())
+        self.plain = kind(fileno=ours.detach())
         for sock in (self.plain, self.theirs):
             sock.setblocking(False)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -234,6 +237,76 @@ def test_what_is_written_of_many_pieces_is_said(pair: Pair) -> None:
     assert received + pair.received() == data
 
 
+def test_what_was_taken_is_not_sent_again_with_more_behind_it(pair: Pair) -> None:
+    pair.plain.room = 0
+    with pytest.raises(ssl.SSLWantWriteError):
+        pair.ours.send(b"first")
+    pair.plain.room = 1 << 30
+    assert pair.ours.send(b"first and more") == 14
+    assert pair.received() == b"first and more"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_error_of_the_socket_that_passes_loses_nothing(pair: Pair, times: int) -> None:
+    pair.plain.error = OSError(errno.ENOBUFS, "No buffer space available")
+    for _ in range(times):
+        with pytest.raises(OSError, match="No buffer space"):
+            pair.ours.send(b"data")
+    pair.plain.error = None
+    assert pair.ours.send(b"data") == 4
+    assert pair.received() == b"data"
+
+
+def test_on_trio_an_interrupt_comes_behind_a_call(
+    client_context: ssl.SSLContext, server_context: ssl.SSLContext
+) -> None:
+    class Interrupting(Counting):
+        interrupts = 0
+
+        def send(self, data: memoryview) -> int:  # type: ignore[override]
+            self.interrupt()
+            sent = super().send(data)
+            self.interrupt()
+            return sent
+
+        def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]
+            count = super().recv_into(buffer)
+            self.interrupt()
+            return count
+
+        def interrupt(self) -> None:
+            if self.interrupts:
+                self.interrupts -= 1
+                signal.raise_signal(signal.SIGINT)
+
+    pair = Pair(client_context, server_context, Interrupting)
+    plain = pair.plain
+    assert isinstance(plain, Interrupting)
+    pair.shake_hands()
+    with suppress(ssl.SSLWantReadError):
+        pair.receive()
+
+    async def interrupted() -> None:
+        plain.interrupts = 2
+        assert pair.ours.send(b"sent once") == 9
+        with pytest.raises(KeyboardInterrupt):
+            await trio.lowlevel.checkpoint()
+        pair.send(b"received once")
+        plain.interrupts = 1
+        assert pair.receive() == b"received once"
+        with pytest.raises(KeyboardInterrupt):
+            await trio.lowlevel.checkpoint()
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        trio.run(interrupted)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert pair.received() == b"sent once"
+    with pair.plain, pair.theirs, pytest.raises(ssl.SSLWantReadError):
+        pair.receive()
+
+
 def test_what_is_written_is_said_also_where_tls_wants_to_read_next(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a handshake in the midst of it all, for which Python has no server.
     real = pair.ours._tls  # pyright: ignore[reportPrivateUsage]
@@ -268,15 +341,21 @@ def test_what_came_in_front_of_a_record_that_was_tampered_with_is_received(pair:
         pair.received()
 
 
-@pytest.mark.parametrize("with_farewell", [False, True])
-def test_the_end_comes_behind_what_was_received(pair: Pair, *, with_farewell: bool) -> None:
-    pair.send(b"last")
-    if with_farewell:
-        pair.serve(pair.server.unwrap)
-    pair.theirs.shutdown(socket.SHUT_WR)
+@pytest.mark.parametrize("end", ["farewell", "FIN", "both"])
+def test_the_end_comes_behind_what_was_received(pair: Pair, end: str) -> None:
+    pair.server.write(b"last")
+    if end != "FIN":
+        # In the same segment.
+        with suppress(ssl.SSLWantReadError):
+            pair.server.unwrap()
+    pair.send()
+    if end != "farewell":
+        pair.theirs.shutdown(socket.SHUT_WR)
     assert pair.receive() == b"last"
-    assert pair.receive() == b""
-    assert pair.receive() == b""
+    assert pair.ours.pending() or end == "FIN"
+    for _ in range(2):
+        assert pair.receive() == b""
+        assert pair.ours.pending()
 
 
 @pytest.mark.parametrize("is_read", [False, True])
@@ -357,6 +436,7 @@ def test_an_answer_that_cannot_go_out_does_not_hold_up_what_came_with_it(asking:
     asking.plain.room, asking.plain.error = 0, error
     asking.send(b"came with it")
     assert asking.receive() == b"came with it"
+    assert asking.ours.pending()
     asking.plain.room, asking.plain.error = 1 << 30, None
     if error is None:
         # It goes out in front of the next.

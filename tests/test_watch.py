@@ -19,7 +19,15 @@ from zapros import AsyncClient
 
 from tests.conftest import NO_OPTIONS, Backend
 from tests.memory import StreamHandler
-from zapros_websocket import AsyncWebSocket, BinaryMessage, CloseMessage, ConnectionClosed, PingMessage, aconnect_ws
+from zapros_websocket import (
+    AsyncWebSocket,
+    BinaryMessage,
+    CloseMessage,
+    ConnectionClosed,
+    Observer,
+    PingMessage,
+    aconnect_ws,
+)
 from zapros_websocket._streams import sockets, watch
 
 from .test_pump import LARGE, tcp_pair
@@ -55,7 +63,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @asynccontextmanager
 async def connected(
-    *, kind: type[socket.socket] = socket.socket, ping_interval: float | None = None, large: bool = False
+    *,
+    kind: type[socket.socket] = socket.socket,
+    ping_interval: float | None = None,
+    large: bool = False,
+    observer: Observer | None = None,
 ) -> AsyncGenerator[tuple[AsyncWebSocket, socket.socket, Callable[[Event], bytes]]]:
     ours, theirs = tcp_pair()
     stream = sockets.SocketStream(kind(fileno=ours.detach()), ssl.create_default_context())
@@ -66,6 +78,7 @@ async def connected(
             client=AsyncClient(handler=StreamHandler(stream)),
             close_timeout=0,
             ping_interval=ping_interval,
+            observer=observer,
             stream_large_messages=large,
             max_message_size=1000 if large else 1 << 26,
         ) as ws:

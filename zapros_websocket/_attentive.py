@@ -29,7 +29,10 @@ def acquire(lock: Lock, timeout: float | None) -> bool:
 
 
 class Answer(Generic[_T]):
-    """What a thread waits for, and another gives once: a value, or an error. No interrupt keeps that one waiting."""
+    """What threads wait for, and an event loop gives once: a value, or an error.
+
+    It is a plain lock, so that an interrupt in a thread that waits leaves nothing behind on which the event loop waits.
+    """
 
     __slots__ = ("_error", "_lock", "_value", "is_there")
 

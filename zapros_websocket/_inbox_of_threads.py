@@ -301,7 +301,10 @@ class InboxOfThreads(Inbox):
 
     def _cross(self) -> None:
         """Have all that has arrived cross, once all that had crossed is taken."""
-        if self._crossed or not (self.data or self._control or self.low_mark >= 0):
+        if self._crossed:
+            return
+        if not (self.data or self._control or self.low_mark >= 0):
+            self._crossed_bytes = 0
             return
         self._crossed_bytes = self._bytes if self.data else 0
         while self._control:

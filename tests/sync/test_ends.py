@@ -17,10 +17,11 @@ from zapros_websocket import _portal, connect_ws
 from zapros_websocket._attentive import Answer
 from zapros_websocket._blocking import Deadline
 from zapros_websocket._host import Call, Host
+from zapros_websocket._inbox import MAX_BYTES
 from zapros_websocket._inbox_of_threads import InboxOfThreads
 from zapros_websocket._link import Link
 from zapros_websocket._portal import Process, process, shared_portal
-from zapros_websocket._protocol.messages import Message, PingMessage, TextMessage
+from zapros_websocket._protocol.messages import BinaryMessage, Message, PingMessage, TextMessage
 from zapros_websocket._streams.threads import BlockingStream
 from zapros_websocket._tasks import Tasks
 from zapros_websocket._waiting import AsyncioWaiter
@@ -230,3 +231,14 @@ def test_tls_that_zapros_keeps_otherwise_is_left_to_its_own_methods(state: objec
         ws.send("hello")
         assert server.peer.receive_message() == "hello"
     server.close()
+
+
+def test_what_was_taken_long_ago_does_not_fill_the_inbox_of_threads() -> None:
+    inbox = InboxOfThreads(AsyncioWaiter, lambda function: None)
+    large = BinaryMessage(bytes(MAX_BYTES // 2 + 1))
+    for _ in range(3):
+        inbox.put_data([large])
+        assert not inbox.is_full
+        assert inbox.take(0) == large
+        with pytest.raises(TimeoutError):
+            inbox.take(0)

@@ -64,9 +64,9 @@ class SharedTls:
         with self._mutex:
             return self._tls.send(data if len(data) <= PIECE else memoryview(data)[:PIECE])
 
-    def pending(self) -> int:
+    def pending(self) -> bool:
         with self._mutex:
-            return self._tls.pending()
+            return bool(self._tls.pending())
 
 
 def direct(sock: socket.socket, top: Below, mutex: Lock) -> Direct | None:

@@ -9,12 +9,15 @@ Invariants:
 - A socket is on the lookout only while its reader waits there: it is taken away when the reader is cancelled, has
   something to do, or hears that the socket is going to be closed.
 - What is received goes to the sink in the step in which it was received, and an error to the reader.
-- No socket is read for longer than ``READS_IN_A_ROW``, and others have their turn behind ``AT_ONCE`` of them.
+- All sockets that are ready are read in one turn of the scheduler, as by readers of their own; none of them for long.
+- Nothing that goes wrong with one of them is raised here, where it would end the event loop.
+- What is called for a reader runs in its context (contextvars).
 """
 
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -23,15 +26,15 @@ from trio.lowlevel import Abort, RunVar, Task
 # Readers on watch that make a crowd. With fewer of them it would cost more than it saves: one task more for a message.
 CROWD: Final = 16
 
-# Sockets that are read before other tasks have their turn.
-AT_ONCE: Final = 64
-
 
 class Watched(Protocol):
     """What a reader has on the lookout."""
 
     def look(self, *, is_alone: bool) -> bool:
-        """Receive what has come, to this socket alone or to others as well; whether the reader has something to do."""
+        """Receive what has come, to this socket alone or to others as well, and raise nothing.
+
+        Whether the reader has to go on itself: there is more, or an end, or an error, or the watch was left.
+        """
         ...
 
 
@@ -47,27 +50,27 @@ class Lookout:
         self._tasks: dict[int, tuple[Watched, Task]] = {}
 
     @property
-    def is_worth_it(self) -> bool:
-        """Whether there is a crowd, and a way to ask the kernel about it."""
-        return self.readers >= CROWD and self._is_usable
-
-    @property
     def may_be_left(self) -> bool:
         """Whether so few readers have left the watch that another one may."""
         return self.left < CROWD
 
-    async def wait(self, fileno: int, watched: Watched) -> None:
-        """Have a socket watched, and wait until its reader has something to do. Cancelling it loses nothing."""
-        if self._epoll is None:
-            try:
+    def take(self, fileno: int, watched: Watched) -> bool:
+        """Whether a socket is watched from now on: where there is a crowd. Its reader must then ``wait`` at once."""
+        if self.readers < CROWD or not self._is_usable:
+            return False
+        try:
+            if self._epoll is None:
                 self._epoll = select.epoll()
-            except OSError:
-                # There is no descriptor left for it: each reader waits by itself.
-                self._is_usable = False
-                return
-            trio.lowlevel.spawn_system_task(self._run, self._epoll, name=f"{__name__}.{type(self).__name__}")
-        self._epoll.register(fileno, select.EPOLLIN)
+                trio.lowlevel.spawn_system_task(self._run, self._epoll, name=f"{__name__}.{type(self).__name__}")
+            self._epoll.register(fileno, select.EPOLLIN)
+        except (OSError, ValueError):
+            # There is no descriptor or no memory left for it, or the socket is closed: trio says what is wrong with it.
+            return False
         self._tasks[fileno] = watched, trio.lowlevel.current_task()
+        return True
+
+    async def wait(self, fileno: int) -> None:
+        """Wait until the reader of a socket that was taken has to go on itself. Cancelling it loses nothing."""
 
         def abort(_: object) -> Abort:
             self._take_away(fileno)
@@ -82,14 +85,16 @@ class Lookout:
 
     def _take_away(self, fileno: int) -> Task:
         assert self._epoll is not None
-        self._epoll.unregister(fileno)
+        with suppress(OSError, ValueError):
+            # Nothing is to be done about one that was closed by somebody else.
+            self._epoll.unregister(fileno)
         return self._tasks.pop(fileno)[1]
 
     async def _run(self, epoll: select.epoll) -> None:
         try:
             while True:
                 await trio.lowlevel.wait_readable(epoll.fileno())
-                ready = epoll.poll(0, AT_ONCE)
+                ready = epoll.poll(0, max(1, len(self._tasks)))
                 for fileno, _ in ready:
                     self._look_at(fileno, is_alone=len(ready) == 1)
         finally:
@@ -102,7 +107,10 @@ class Lookout:
     def _look_at(self, fileno: int, *, is_alone: bool) -> None:
         # What was done for one before it may have taken it away.
         entry = self._tasks.get(fileno)
-        if entry is not None and entry[0].look(is_alone=is_alone) and self._tasks.get(fileno) is entry:
+        if entry is None:
+            return
+        watched, task = entry
+        if task.context.run(watched.look, is_alone=is_alone) and self._tasks.get(fileno) is entry:
             self.wake(fileno)
 
 

@@ -68,7 +68,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 AddressInfo = tuple[int, int, int, str, Address]
 
 
-# The most bytes that an ``ssl.SSLSocket`` gives out at once (RFC 8446, section 5.1).
+# The most bytes of a record (RFC 8446, section 5.1).
 _RECORD: Final = 16 * 1024
 
 
@@ -242,7 +242,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def has_pending(self) -> bool:
         """Whether there is something to read that no readiness announces: TLS has it already."""
-        return self._pending is not None and self._pending() > 0
+        return self._pending is not None and bool(self._pending())
 
     @property
     def sender(self) -> Callable[[bytes | bytearray | memoryview], int] | None:
@@ -281,13 +281,13 @@ class SocketStream(AsyncBaseNetworkStream):
         buffer = buffer_here()
         recv_into = self._ends.recv_into
         pending = self._pending
-        # TLS in memory knows that there is no more.
-        record = _RECORD if self._top is self._socket else maxsize
+        # What an ``ssl.SSLSocket`` gives out at once; TLS in memory knows by itself whether there is more.
+        most_of_tls = _RECORD if self._top is self._socket else maxsize
 
         def receive() -> Next:
             room = sink.room()
             into = buffer if room is None else room
-            most = len(into) if pending is None else record
+            most = len(into) if pending is None else most_of_tls
             try:
                 count = recv_into(into)
             except (BlockingIOError, ssl.SSLWantReadError):

@@ -1,4 +1,4 @@
-"""TLS in memory on a non-blocking socket, which so is read and written with one call for any number of records.
+"""TLS in memory on a non-blocking socket: several records are read, and several written, with one call to the kernel.
 
 Python's ``ssl.SSLSocket`` asks the kernel twice for each record that it reads, and once for each that it writes: 16 KiB
 at most. Here they cross in memory, at the price of one copy.
@@ -7,7 +7,9 @@ Invariants:
 
 - The socket has everything that was encrypted, or it is kept and goes out before anything else: in the order of TLS.
 - What ``send`` does not write it has encrypted all the same, as ``ssl.SSLSocket``: the next call has the same bytes.
-- Nothing that can be read is left behind when a read says that there is no more: then only the socket can bring it.
+- What can be read, the end included, and what TLS itself has to answer are ``pending`` until that is done: the socket
+  is to be waited for when nothing is.
+- On trio an interrupt (KeyboardInterrupt) comes behind a call, never into the middle of one.
 - No more than ``PIECE`` is in the memory of OpenSSL, which keeps as much as it has ever needed: in each direction.
 """
 
@@ -19,6 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import local
 from typing import Final, TypeAlias, TypeGuard, cast
+
+from trio.lowlevel import enable_ki_protection
 
 Data: TypeAlias = "bytes | bytearray | memoryview"
 Below: TypeAlias = "socket.socket | TlsSocket"
@@ -50,7 +54,8 @@ class TlsSocket:
         self._promised = 0
         # Whether the last read brought as much as it could.
         self._was_full = False
-        # What is wrong behind that which was read last.
+        # What comes behind that which was read last: the end, or what is wrong.
+        self._is_at_end = False
         self._failure: ssl.SSLError | None = None
 
     @classmethod
@@ -86,18 +91,19 @@ class TlsSocket:
         return bytes(buffer[: self.recv_into(buffer)])
 
     def recv_all(self, _: int) -> bytes:
-        """All bytes that can be had, whatever their number, so that none are pending; none at the end of the stream."""
+        """All bytes that can be had, whatever their number; none at the end of the stream."""
         return self.recv(BUFFER_SIZE)
 
+    @enable_ki_protection
     def recv_into(self, buffer: memoryview) -> int:
         """Receive into ``buffer`` what it has room for; 0 at the end of the stream."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)
         read = cast("Callable[[int, memoryview], int]", self._tls.read)
         count, size = 0, len(buffer)
         is_urgent = False
         try:
-            if not self._kept():
+            if not self._has_some():
                 self._fill()
             while True:
                 try:
@@ -108,12 +114,14 @@ class TlsSocket:
                         break
                     self._fill()
                     continue
-                # 0 is a word of farewell. To ask for what is not there costs as much as to read a record.
-                if count == size or not more or not self._incoming.pending:
+                # Nothing more comes behind a word of farewell.
+                self._is_at_end = not more
+                # To ask for what is not there costs as much as to read a record.
+                if count == size or not (more and self._incoming.pending):
                     break
         except ssl.SSLEOFError:
             # TCP has ended without that word: what ends a connection for us is a close frame.
-            pass
+            self._is_at_end = True
         except ssl.SSLError as error:
             if not count:
                 # Perhaps the peer says nothing before it has an answer.
@@ -121,22 +129,29 @@ class TlsSocket:
                 raise
             self._failure = error
         finally:
-            if self._outgoing.pending or (self._owed and not self._promised):
+            if self._has_answer:
                 self._answer(is_urgent=is_urgent)
         return count
 
-    def pending(self) -> int:
-        """How much there is to read that no readiness of the socket announces, or may well be in the socket."""
-        return self._kept() or int(self._was_full) or (self._below.pending() if has_tls(self._below) else 0)
+    def pending(self) -> bool:
+        """Whether there is something to do that no readiness of the socket announces, or may well be."""
+        is_pending_below = has_tls(self._below) and self._below.pending() > 0
+        return self._has_some() or self._has_answer or self._was_full or is_pending_below
 
-    def _kept(self) -> int:
-        return self._incoming.pending or self._tls.pending() or int(self._failure is not None)
+    def _has_some(self) -> bool:
+        ends = self._is_at_end or self._failure is not None
+        return ends or self._incoming.pending > 0 or self._tls.pending() > 0
+
+    @property
+    def _has_answer(self) -> bool:
+        return self._outgoing.pending > 0 or bool(self._owed and not self._promised)
 
     @property
     def is_nested(self) -> bool:
         """Whether it stands on other TLS."""
         return has_tls(self._below)
 
+    @enable_ki_protection
     def send(self, data: Data) -> int:
         """Write ``data``, and return how much of it is written."""
         done, self._promised = self._promised, 0
@@ -148,19 +163,18 @@ class TlsSocket:
                 raise
         size = len(data)
         while done < size:
-            piece = data if size <= PIECE else memoryview(data)[done : done + PIECE]
+            piece = data if size <= PIECE and not done else memoryview(data)[done : done + PIECE]
             try:
-                self._tls.write(piece)
-                self._promised = len(piece)
+                self._promised = self._tls.write(piece)
                 self._flush()
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 if not done:
                     raise
                 break
-            done += len(piece)
-            self._promised = 0
+            done, self._promised = done + self._promised, 0
         return done
 
+    @enable_ki_protection
     def unwrap(self) -> None:
         """Say goodbye, if the socket takes it, whatever the peer has said or not."""
         with suppress(ssl.SSLError):
@@ -197,15 +211,14 @@ class TlsSocket:
 
     def _flush(self) -> None:
         """Write all that was encrypted; raise SSLWantWriteError when the socket does not take it."""
-        while owed := self._owed or self._outgoing.read():
+        while self._owed or self._outgoing.pending:
+            # Whatever sending it raises, it is not lost.
+            self._owed = owed = self._owed or memoryview(self._outgoing.read())
             try:
                 sent = self._below.send(owed)
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._owed = memoryview(owed)
+            except BlockingIOError:
                 raise ssl.SSLWantWriteError from None
-            self._owed = _NOTHING if sent == len(owed) else memoryview(owed)[sent:]
-            if not self._owed and not self._outgoing.pending:
-                return
+            self._owed = owed[sent:] if sent < len(owed) else _NOTHING
 
 
 def has_tls(below: Below) -> TypeGuard[TlsSocket | ssl.SSLSocket]:

@@ -69,7 +69,7 @@ class Watch:
         self._lookout = lookout_here()
         # What the last read of another than the reader has come to, how it failed, and how many there were.
         self.after = Next.WAIT
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._reads = 0
         # When a message came last that was waited for.
         self._waited_for_at = -inf
@@ -100,11 +100,11 @@ class Watch:
                     self._leave_if_it_pays()
                 if not self.is_left:
                     has_waited = True
-                    if not self._lookout.is_worth_it:
+                    if not self._lookout.take(self.socket.fileno(), self):
                         await trio.lowlevel.wait_readable(self.socket)
                         after = self._receive()
                         continue
-                    await self._lookout.wait(self.socket.fileno(), self)
+                    await self._lookout.wait(self.socket.fileno())
                 if self.is_left:
                     has_waited = False
                     await self._until_back()
@@ -117,11 +117,15 @@ class Watch:
             self._lookout.readers -= 1
 
     def look(self, *, is_alone: bool) -> bool:
-        """Receive for the reader that is on the lookout, and say whether it has something to do."""
-        for _ in range(READS_IN_A_ROW):
-            self.read()
-            if self.after is not Next.GO_ON:
-                break
+        """Receive for the reader that is on the lookout, and say whether it has to go on itself."""
+        try:
+            for _ in range(READS_IN_A_ROW):
+                self.read()
+                if self.after is not Next.GO_ON:
+                    break
+        except BaseException as error:
+            # Not in the lookout, which is there for all: it comes out where the reader would have raised it.
+            self.fail(error)
         if is_alone and self.after is Next.WAIT:
             self._leave_if_it_pays()
         return self.is_left or self.after is not Next.WAIT
@@ -154,7 +158,6 @@ class Watch:
 
     async def _until_back(self) -> None:
         """Wait until the watch is back from the takers."""
-        assert self._takers is not None
         try:
             seen = -1
             while seen != self._reads and not self._back.is_set():
@@ -162,13 +165,15 @@ class Watch:
                 with trio.move_on_after(PATIENCE):
                     await self._back.wait()
         finally:
-            self._lookout.left -= 1
-            self._takers.watch = None
             self.take_back()
 
     def take_back(self) -> None:
         """Have the reader on watch."""
         if self.is_left:
+            # All of it, because the reader may not have waited for it yet.
+            assert self._takers is not None
+            self._takers.watch = None
+            self._lookout.left -= 1
             self.is_left = False
             self._back.set()
             self.interrupt()
@@ -191,7 +196,7 @@ class Watch:
             if self.after is Next.STOP:
                 self.take_back()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The socket is broken: have the reader say so."""
         self._error = error
         self.after = Next.STOP
