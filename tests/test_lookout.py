@@ -64,6 +64,14 @@ async def all_connected(number: int) -> AsyncGenerator[list[Peer]]:
         yield [await stack.enter_async_context(connected()) for _ in range(number)]
 
 
+def lookouts() -> list[trio.lowlevel.Task]:
+    """The tasks of the system that are lookouts."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    tasks = [task for nursery in root.child_nurseries for task in nursery.child_tasks]
+    return [task for task in tasks if task.name.endswith("Lookout")]
+
+
 def is_looked_after(ws: AsyncWebSocket) -> bool:
     stream = ws._link.stream  # pyright: ignore[reportPrivateUsage]
     assert isinstance(stream, sockets.SocketStream)
@@ -122,6 +130,30 @@ async def test_nothing_stays_behind() -> None:
         assert all(is_looked_after(ws) for ws, _, _ in peers)
     assert here.readers == here.left == 0
     assert not here._tasks  # pyright: ignore[reportPrivateUsage]
+    assert here._epoll is None  # pyright: ignore[reportPrivateUsage]
+    # Its task has ended as well, and another one comes with the next crowd.
+    await wait_all_tasks_blocked()
+    assert not lookouts()
+    async with connected() as (ws, theirs, send):
+        await wait_all_tasks_blocked()
+        assert is_looked_after(ws)
+        assert len(lookouts()) == 1
+        theirs.sendall(send(BytesMessage(b"?")))
+        assert await ws.recv() == BinaryMessage(b"?")
+
+
+async def test_a_crowd_that_goes_before_the_lookout_has_begun_leaves_nothing() -> None:
+    here = lookout.lookout_here()
+    with trio.CancelScope() as scope:
+        here.readers = 1
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert here.take(ours.fileno(), object())  # type: ignore[arg-type]
+            scope.cancel()
+            await here.wait(ours.fileno())
+    here.leave()
+    await wait_all_tasks_blocked()
+    assert not lookouts()
 
 
 async def test_leaving_the_block_by_a_cancellation_takes_the_socket_away() -> None:

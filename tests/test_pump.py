@@ -438,3 +438,26 @@ async def test_text_that_is_large_is_text(connected: tuple[AsyncWebSocket, socke
     with pytest.raises(ConnectionClosed) as caught:
         await ws.recv()
     assert caught.value.code == 1007
+
+
+async def test_a_reset_behind_data_is_found() -> None:
+    for _ in range(50):
+        ours, theirs = tcp_pair()
+        ours.setblocking(False)
+        stream = sockets.SocketStream(ours, ssl.create_default_context())
+        sink = Collected(wants=1000)
+
+        async def reset(theirs: socket.socket = theirs) -> None:
+            await checkpoint()
+            # Both are there when the event loop looks at the socket for the first time.
+            theirs.sendall(b"data")
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reset)
+            # The time only bounds a failure.
+            with pytest.raises(ConnectionResetError), anyio.fail_after(30):
+                await stream.pump(sink)
+        assert sink.data == b"data"
+        await stream.close()

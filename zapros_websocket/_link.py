@@ -40,7 +40,7 @@ from ._protocol.messages import CloseCode, CloseMessage, Message, PongMessage
 from ._protocol.session import Session, State
 from ._tasks import Tasks, call_in_task, new_tasks
 from ._turn import Turn
-from ._waiting import Signal, new_waiter_here
+from ._waiting import Signal, is_uvloop_here, new_waiter_here
 from ._writer import Writer, WriteStoppedError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Link:
         self.inbox = self.takers = inbox or Inbox(new_waiter)
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
         self._call_at = call_at_here()
-        self.pings = Pings(round_trip_clock(self._clock, is_uvloop=_is_uvloop()), new_waiter)
+        self.pings = Pings(round_trip_clock(self._clock, is_uvloop=is_uvloop_here()), new_waiter)
         self.pace = pace_here()
         self.turn = turn or Turn(new_waiter)
         self.writer = Writer(
@@ -557,7 +557,3 @@ class Link:
         error = ConnectionClosed(end.code, end.reason, received=session.received, sent=session.sent)
         error.__cause__ = self._cause if cause is None or isinstance(cause, WriteStoppedError) else cause
         return error
-
-
-def _is_uvloop() -> bool:
-    return not trio.lowlevel.in_trio_run() and type(asyncio.get_running_loop()).__module__.startswith("uvloop")

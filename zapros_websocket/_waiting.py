@@ -104,3 +104,8 @@ class Signal:
 def new_waiter_here() -> NewWaiter:
     """What makes a waiter on the event loop that runs."""
     return TrioWaiter if trio.lowlevel.in_trio_run() else AsyncioWaiter
+
+
+def is_uvloop_here() -> bool:
+    """Whether it is uvloop that runs, which does some things in its own way."""
+    return not trio.lowlevel.in_trio_run() and type(asyncio.get_running_loop()).__module__.startswith("uvloop")

@@ -49,6 +49,12 @@ class Lookout:
         self._epoll: select.epoll | None = None
         self._tasks: dict[int, tuple[Watched, Task]] = {}
 
+    def leave(self) -> None:
+        """A reader goes, and the last one leaves no descriptor behind."""
+        self.readers -= 1
+        if not self.readers and self._epoll is not None:
+            self._close(self._epoll)
+
     @property
     def may_be_left(self) -> bool:
         """Whether so few readers have left the watch that another one may."""
@@ -92,17 +98,24 @@ class Lookout:
 
     async def _run(self, epoll: select.epoll) -> None:
         try:
-            while True:
-                await trio.lowlevel.wait_readable(epoll.fileno())
-                ready = epoll.poll(0, max(1, len(self._tasks)))
+            while not epoll.closed:
+                with suppress(trio.ClosedResourceError):
+                    await trio.lowlevel.wait_readable(epoll.fileno())
+                ready = [] if epoll.closed else epoll.poll(0, max(1, len(self._tasks)))
                 for fileno, _ in ready:
                     self._look_at(fileno, is_alone=len(ready) == 1)
         finally:
-            # The event loop ends. Who is still there waits by itself.
-            self._is_usable = False
-            for fileno in list(self._tasks):
-                self.wake(fileno)
-            epoll.close()
+            if not epoll.closed:
+                # The event loop ends. Who is still there waits by itself.
+                self._is_usable = False
+                for fileno in list(self._tasks):
+                    self.wake(fileno)
+                self._close(epoll)
+
+    def _close(self, epoll: select.epoll) -> None:
+        self._epoll = None
+        trio.lowlevel.notify_closing(epoll.fileno())
+        epoll.close()
 
     def _look_at(self, fileno: int, *, is_alone: bool) -> None:
         # What was done for one before it may have taken it away.

@@ -45,6 +45,7 @@ from anyio import wait_writable as until_writable
 from anyio.lowlevel import checkpoint
 from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
+from .._waiting import is_uvloop_here
 from .base import READ_SIZE, Sink, pump
 from .direct import Direct, SharedTls, direct
 from .tls import Below, TlsSocket, buffer_here, has_tls
@@ -278,6 +279,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def _receiver(self, sink: Sink) -> Callable[[], Next]:
         """What receives once and without waiting, and says what to do next."""
+        tells_twice = not is_uvloop_here()
         buffer = buffer_here()
         recv_into = self._ends.recv_into
         pending = self._pending
@@ -299,8 +301,9 @@ class SocketStream(AsyncBaseNetworkStream):
                     self._heard.set()
             if not (sink.take(buffer[:count]) if room is None or not count else sink.fill(count)):
                 return Next.STOP
-            # A read that brought less than it could has taken all that was there.
-            return Next.WAIT if count < most and not (pending and pending()) else Next.GO_ON
+            # A read that brought less than it could has taken all that was there. But where a reset stands behind it,
+            # and came with it, uvloop does not call again.
+            return Next.WAIT if count < most and tells_twice and not (pending and pending()) else Next.GO_ON
 
         return receive
 

@@ -114,7 +114,7 @@ class Watch:
                             self._to_keep = MESSAGES_TO_KEEP
                 after = self._after_others()
         finally:
-            self._lookout.readers -= 1
+            self._lookout.leave()
 
     def look(self, *, is_alone: bool) -> bool:
         """Receive for the reader that is on the lookout, and say whether it has to go on itself."""
