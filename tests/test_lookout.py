@@ -306,7 +306,7 @@ async def test_a_socket_that_never_runs_dry_lets_others_have_their_turn(monkeypa
 
 async def test_a_whole_crowd_is_read_in_one_turn_as_by_readers_of_their_own() -> None:
     # A verdict of keepalive waits a few turns for what has arrived.
-    async with all_connected(100) as peers:
+    async with all_connected(200) as peers:
         await wait_all_tasks_blocked()
         for _, theirs, send in peers:
             theirs.sendall(send(BytesMessage(b"?")))
