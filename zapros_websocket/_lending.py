@@ -99,11 +99,8 @@ class Lending:
             self._read(queue)
 
     def _read(self, queue: deque[Message]) -> None:
+        self._digest(queue)
         unread = self._unread
-        if unread.received or unread.messages:
-            # What an interrupt came behind.
-            self._digest(queue)
-            unread = self._unread
         try:
             with self._direct.mutex:
                 # An interrupt comes behind a call: what the socket gave is noted in the call that reads.
