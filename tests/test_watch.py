@@ -371,6 +371,25 @@ async def test_a_message_in_many_reads_is_received_by_who_waits_for_it(
         assert await ws.recv() == BinaryMessage(b"next")
 
 
+async def test_behind_more_than_was_waited_for_the_reader_keeps_the_watch_for_a_few_messages(
+    monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    # Each of two messages that come together fills it.
+    monkeypatch.setattr(sockets, "buffer_here", lambda: memoryview(bytearray(10)))
+    async with connected() as (ws, theirs, send):
+        await converse(ws, theirs, send)
+        received: list[object] = []
+        async with waiting(ws, received):
+            theirs.sendall(send(BytesMessage(b"12345678")) * 2)
+        assert received == [BinaryMessage(b"12345678")]
+        assert await ws.recv() == BinaryMessage(b"12345678")
+        assert len(reads) == 1
+        await converse(ws, theirs, send, times=watch.MESSAGES_TO_KEEP + 1)
+        assert len(reads) == 1
+        await converse(ws, theirs, send, times=1)
+        assert len(reads) == 2
+
+
 async def test_the_parts_of_a_large_message_are_received_by_the_reader() -> None:
     async with connected(large=True) as (ws, theirs, send):
         await converse(ws, theirs, send)
