@@ -85,11 +85,6 @@ EXAMPLES: Final = [example for document in DOCUMENTS for example in examples_of(
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
 def servers(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     pytest.importorskip("aiohttp", reason="the servers that the examples name need it")
     certificate = tmp_path_factory.mktemp("tls") / "certificate.pem"

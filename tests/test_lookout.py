@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import select
-import signal
 import socket
 import struct
 from collections.abc import AsyncGenerator, Callable
@@ -19,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 
 from tests.conftest import NO_OPTIONS, Backend
+from tests.interrupts import InterruptingSocket, interrupts_come_out
 from tests.test_watch import connected, receive, seen, waiting
 from tests.turns import turns_of_another
 from zapros_websocket import AsyncWebSocket, BinaryMessage, CloseMessage, ConnectionClosed, Observer, PingMessage
@@ -396,32 +396,19 @@ async def test_a_descriptor_that_was_closed_around_the_stream_ends_nothing_but_t
 
 
 def test_an_interrupt_while_it_reads_loses_nothing() -> None:
-    class Interrupting(socket.socket):
-        is_due = False
-
-        def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]
-            count = super().recv_into(buffer)
-            if self.is_due:
-                Interrupting.is_due = False
-                signal.raise_signal(signal.SIGINT)
-            return count
-
     async def receive_interrupted() -> None:
-        async with connected(kind=Interrupting) as (ws, theirs, send):
+        async with connected(kind=InterruptingSocket) as (ws, theirs, send):
             await wait_all_tasks_blocked()
-            Interrupting.is_due = True
+            InterruptingSocket.is_due = True
             theirs.sendall(send(BytesMessage(b"kept")))
             with pytest.raises(KeyboardInterrupt):
                 await wait_all_tasks_blocked()
             assert is_looked_after(ws)
             assert await ws.recv() == BinaryMessage(b"kept")
 
-    # An interrupt comes out in the main task, if it is not ignored: what is started in the background ignores it.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    # It comes out in the main task.
+    with interrupts_come_out():
         trio.run(receive_interrupted)
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def test_who_is_there_when_the_event_loop_ends_waits_by_itself() -> None:

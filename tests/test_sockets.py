@@ -12,7 +12,6 @@ from typing import ClassVar
 import anyio
 import anyio.lowlevel
 import pytest
-import trustme
 import zapros
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
@@ -22,30 +21,10 @@ from zapros import AsyncClient, AsyncStdNetworkHandler
 
 from tests.memory import StreamHandler
 from zapros_websocket import BinaryMessage, HandshakeError, SocketTransport, TextMessage, aconnect_ws
-from zapros_websocket._streams import sockets
+from zapros_websocket._streams import direct, sockets
 from zapros_websocket.testing import echo_server
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate = authority.issue_cert("localhost", "127.0.0.1", "::1")
-    with certificate.private_key_and_cert_chain_pem.tempfile() as path:
-        context.load_cert_chain(path)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-@pytest.fixture
-def client_context(authority: trustme.CA) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
 
 def client_of(transport: SocketTransport) -> AsyncClient:
@@ -586,7 +565,7 @@ async def test_cancelling_a_send_before_its_first_byte_is_written_has_no_effect(
 @pytest.mark.parametrize("has_poll", [True, False])
 async def test_what_the_socket_does_not_take_at_once_is_left(has_poll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not has_poll:
-        monkeypatch.setattr(sockets, "_poll", None)
+        monkeypatch.setattr(direct, "_new_poll", None)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     stream = sockets.SocketStream(ours, ssl.create_default_context())

@@ -12,7 +12,6 @@ from typing import NoReturn
 
 import anyio
 import pytest
-import trustme
 from anyio.abc import ByteStream, SocketAttribute
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
@@ -445,28 +444,10 @@ async def test_serves_on_while_a_cancelled_block_cleans_up() -> None:
     assert outer.cancelled_caught
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.tempfile() as path:
-        context.load_cert_chain(path)
-    return context
-
-
-@pytest.fixture(scope="module")
-def trusting_context(authority: trustme.CA) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-
-
-async def test_speaks_tls(trusting_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
+async def test_speaks_tls(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
     async with echo_server(tls=server_context) as server:
         assert server.url == f"wss://127.0.0.1:{server.port}/"
-        stream = await anyio.connect_tcp("127.0.0.1", server.port, ssl_context=trusting_context)
+        stream = await anyio.connect_tcp("127.0.0.1", server.port, ssl_context=client_context)
         async with Client(stream) as client:
             await client.send(Request("127.0.0.1", "/"))
             assert isinstance(await client.receive(), AcceptConnection)
@@ -490,10 +471,10 @@ async def test_a_client_that_speaks_no_tls_ends_its_own_connection_only(
 
 
 async def test_leaving_the_block_ends_tls_connections_that_do_not_answer(
-    trusting_context: ssl.SSLContext, server_context: ssl.SSLContext
+    client_context: ssl.SSLContext, server_context: ssl.SSLContext
 ) -> None:
     async with echo_server(tls=server_context) as server:
-        stream = await anyio.connect_tcp("127.0.0.1", server.port, ssl_context=trusting_context)
+        stream = await anyio.connect_tcp("127.0.0.1", server.port, ssl_context=client_context)
         silent = await anyio.connect_tcp("127.0.0.1", server.port)
         client = Client(stream)
         await client.send(Request("127.0.0.1", "/close/1000/bye"))

@@ -13,8 +13,8 @@ from threading import Lock
 
 import pytest
 import trio
-import trustme
 
+from tests.interrupts import interrupts_come_out
 from zapros_websocket._streams import tls
 from zapros_websocket._streams.direct import direct
 from zapros_websocket._streams.tls import PIECE, TlsSocket
@@ -99,24 +99,6 @@ class Pair:
     def receive(self, size: int = 1 << 20) -> bytes:
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: self.ours.recv_into(buffer)])
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def client_context(authority: trustme.CA) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
-
-
-@pytest.fixture
-def server_context(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with authority.issue_cert("localhost").private_key_and_cert_chain_pem.tempfile() as path:
-        context.load_cert_chain(path)
-    return context
 
 
 @pytest.fixture
@@ -297,11 +279,8 @@ def test_on_trio_an_interrupt_comes_behind_a_call(
         with pytest.raises(KeyboardInterrupt):
             await trio.lowlevel.checkpoint()
 
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with interrupts_come_out():
         trio.run(interrupted)
-    finally:
-        signal.signal(signal.SIGINT, previous)
     assert pair.received() == b"sent once"
     with pair.plain, pair.theirs, pytest.raises(ssl.SSLWantReadError):
         pair.receive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import ssl
 import struct
@@ -18,6 +17,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from zapros import AsyncClient
 
 from tests.conftest import NO_OPTIONS, Backend
+from tests.interrupts import InterruptingSocket, interrupts_come_out
 from tests.memory import StreamHandler
 from zapros_websocket import (
     AsyncWebSocket,
@@ -410,32 +410,19 @@ async def test_the_parts_of_a_large_message_are_received_by_the_reader() -> None
 
 
 def test_an_interrupt_while_it_reads_loses_nothing(reads: list[str]) -> None:
-    class Interrupting(socket.socket):
-        is_due = False
-
-        def recv_into(self, buffer: memoryview) -> int:  # type: ignore[override]
-            count = super().recv_into(buffer)
-            if self.is_due:
-                Interrupting.is_due = False
-                signal.raise_signal(signal.SIGINT)
-            return count
-
     async def receive_interrupted() -> None:
-        async with connected(kind=Interrupting) as (ws, theirs, send):
+        async with connected(kind=InterruptingSocket) as (ws, theirs, send):
             await converse(ws, theirs, send)
             theirs.sendall(send(BytesMessage(b"kept")))
-            Interrupting.is_due = True
+            InterruptingSocket.is_due = True
             assert await ws.recv() == BinaryMessage(b"kept")
             with pytest.raises(KeyboardInterrupt):
                 await trio.lowlevel.checkpoint()
             assert len(reads) == 1
 
-    # An interrupt comes out in the main task, if it is not ignored: what is started in the background ignores it.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    # It comes out in the main task.
+    with interrupts_come_out():
         trio.run(receive_interrupted)
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 async def test_the_watch_is_not_left_where_time_stands_still(reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

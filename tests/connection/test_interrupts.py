@@ -12,6 +12,7 @@ import pytest
 import trio
 from wsproto.events import TextMessage as WsprotoText
 
+from tests.interrupts import interrupts_come_out
 from tests.memory import MemoryServer
 from zapros_websocket import AsyncWebSocket, TextMessage, aconnect_ws, open_ws
 from zapros_websocket._link import Link
@@ -21,10 +22,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there an interr
 
 @pytest.fixture(autouse=True)
 def default_handler() -> Iterator[None]:
-    # What is started in the background ignores interrupts.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
+    with interrupts_come_out():
+        yield
 
 
 @pytest.mark.parametrize("entered", ["block", "nursery"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,18 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.integration)
-
-
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    """A certificate authority that nobody but these tests knows."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def trust(authority: trustme.CA) -> ssl.SSLContext:
-    """A context that trusts that authority alone."""
-    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
 
 @pytest.fixture(scope="session")

@@ -150,21 +150,23 @@ async def test_the_client_follows_redirects(servers: Servers, aiohttp_server: Se
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])
 async def test_a_redirect_from_ws_to_wss_is_followed(
-    servers: Servers, aiohttp_server: ServerProcess, trust: ssl.SSLContext, scheme: str
+    servers: Servers, aiohttp_server: ServerProcess, client_context: ssl.SSLContext, scheme: str
 ) -> None:
     to = f"{servers.secure().address(scheme)}/describe"
     async with (
-        redirecting(client_that_trusts(trust)) as client,
+        redirecting(client_that_trusts(client_context)) as client,
         aconnect_ws(f"{aiohttp_server.address()}/redirect?to={to}", client=client) as ws,
     ):
         assert (await described(ws)).target == "/describe"
 
 
 @pytest.mark.parametrize("scheme", ["wss", "https"])
-async def test_a_redirect_from_wss_to_wss_is_followed(servers: Servers, trust: ssl.SSLContext, scheme: str) -> None:
+async def test_a_redirect_from_wss_to_wss_is_followed(
+    servers: Servers, client_context: ssl.SSLContext, scheme: str
+) -> None:
     secure = servers.secure()
     async with (
-        redirecting(client_that_trusts(trust)) as client,
+        redirecting(client_that_trusts(client_context)) as client,
         aconnect_ws(f"{secure.address('wss')}/redirect?to={secure.address(scheme)}/describe", client=client) as ws,
     ):
         assert (await described(ws)).target == "/describe"
@@ -172,10 +174,10 @@ async def test_a_redirect_from_wss_to_wss_is_followed(servers: Servers, trust: s
 
 @pytest.mark.parametrize("scheme", ["ws", "http"])
 async def test_a_redirect_from_wss_to_ws_is_refused(
-    servers: Servers, aiohttp_server: ServerProcess, trust: ssl.SSLContext, scheme: str
+    servers: Servers, aiohttp_server: ServerProcess, client_context: ssl.SSLContext, scheme: str
 ) -> None:
     to = f"{aiohttp_server.address(scheme)}/echo"
-    async with redirecting(client_that_trusts(trust)) as client:
+    async with redirecting(client_that_trusts(client_context)) as client:
         with pytest.raises(HandshakeError, match=r"(?i)redirect"):
             async with aconnect_ws(f"{servers.secure().address('wss')}/redirect?to={to}", client=client):
                 pytest.fail("the connection is not secure")

@@ -28,11 +28,11 @@ class Attempt:
         url: str,
         *,
         proxy: str | None = None,
-        trust: ssl.SSLContext | None = None,
+        client_context: ssl.SSLContext | None = None,
         open_timeout: float = 10.0,
     ) -> zapros.ZaprosError:
         """What it ends with."""
-        async with cleaned_up_client(trust) as client:
+        async with cleaned_up_client(client_context) as client:
             with pytest.raises(zapros.ZaprosError) as caught:
                 async with aconnect_ws(
                     url,
@@ -65,9 +65,9 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(attempt: Attempt
     assert isinstance(error, zapros.SSLError)
 
 
-async def test_a_certificate_for_another_name_is_refused(servers: Servers, trust: ssl.SSLContext) -> None:
+async def test_a_certificate_for_another_name_is_refused(servers: Servers, client_context: ssl.SSLContext) -> None:
     error = await Attempt(given_client=True).failure(
-        f"{servers.secure().address('wss', 'localhost')}/echo", trust=trust
+        f"{servers.secure().address('wss', 'localhost')}/echo", client_context=client_context
     )
     assert isinstance(error, zapros.SSLError)
 

@@ -48,12 +48,12 @@ async def exchange_mebibytes(ws: AsyncBaseWebSocket) -> None:
 
 @pytest.mark.parametrize("secure_proxy", [False, True], ids=["http-proxy", "https-proxy"])
 async def test_an_http_proxy_forwards_ws_and_tunnels_wss(
-    servers: Servers, destination: str, trust: ssl.SSLContext, secure_proxy: bool
+    servers: Servers, destination: str, client_context: ssl.SSLContext, secure_proxy: bool
 ) -> None:
     proxy = servers.secure_proxy() if secure_proxy else servers.start("http_proxy")
     context = through(proxy.address("https" if secure_proxy else "http"))
     async with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         aconnect_ws(f"{destination}/describe?a=1&a=2", client=client, context=context) as ws,
     ):
         seen = await described(ws)
@@ -87,12 +87,12 @@ async def test_a_proxy_serves_a_call_without_a_client(servers: Servers, aiohttp_
 
 
 async def test_the_credentials_are_for_the_proxy_alone(
-    servers: Servers, destination: str, trust: ssl.SSLContext
+    servers: Servers, destination: str, client_context: ssl.SSLContext
 ) -> None:
     proxy = servers.start("http_proxy", "--credentials", CREDENTIALS)
     context = through(proxy.address("http", f"{CREDENTIALS}@127.0.0.1"))
     async with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         aconnect_ws(f"{destination}/describe", client=client, context=context) as ws,
     ):
         seen = await described(ws)
@@ -103,7 +103,7 @@ async def test_the_credentials_are_for_the_proxy_alone(
 
 @pytest.mark.parametrize("credentials", ["", CREDENTIALS], ids=["open", "with-credentials"])
 async def test_a_socks5_proxy_carries_ws_and_wss(
-    servers: Servers, destination: str, trust: ssl.SSLContext, credentials: str
+    servers: Servers, destination: str, client_context: ssl.SSLContext, credentials: str
 ) -> None:
     if credentials:
         proxy = servers.start("socks5_proxy", "--credentials", credentials)
@@ -112,7 +112,7 @@ async def test_a_socks5_proxy_carries_ws_and_wss(
         proxy = servers.start("socks5_proxy")
         context = through(proxy.address("socks5"))
     async with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         aconnect_ws(f"{destination}/describe?a=1&a=2", client=client, context=context) as ws,
     ):
         seen = await described(ws)
@@ -136,9 +136,9 @@ async def test_a_socks5_proxy_resolves_the_name(servers: Servers, aiohttp_server
     assert (await proxy.line("upstream_port", seen.client_port))["target"] == f"localhost:{aiohttp_server.port}"
 
 
-async def test_wss_with_a_private_authority(servers: Servers, trust: ssl.SSLContext) -> None:
+async def test_wss_with_a_private_authority(servers: Servers, client_context: ssl.SSLContext) -> None:
     async with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         aconnect_ws(f"{servers.secure().address('wss')}/echo", client=client) as ws,
     ):
         await exchange_mebibytes(ws)

@@ -141,9 +141,9 @@ def test_subprotocols(server: ServerProcess, client: Client | None) -> None:
 # The ways to a server
 
 
-def test_ws_and_wss(destination: str, trust: ssl.SSLContext) -> None:
+def test_ws_and_wss(destination: str, client_context: ssl.SSLContext) -> None:
     before = threads()
-    with client_that_trusts(trust) as client, connect_ws(f"{destination}/describe", client=client) as ws:
+    with client_that_trusts(client_context) as client, connect_ws(f"{destination}/describe", client=client) as ws:
         assert described(ws).target == "/describe"
         exchange_mebibytes(ws)
         assert threads() - before <= {"zapros_websocket"}
@@ -151,14 +151,14 @@ def test_ws_and_wss(destination: str, trust: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_http_proxy_forwards_ws_and_tunnels_wss(
-    servers: Servers, destination: str, trust: ssl.SSLContext, scheme: str
+    servers: Servers, destination: str, client_context: ssl.SSLContext, scheme: str
 ) -> None:
     # Through an HTTPS proxy, wss is TLS inside TLS.
     proxy = servers.secure_proxy() if scheme == "https" else servers.start("http_proxy")
     context = through(proxy.address(scheme))
     before = threads()
     with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         connect_ws(f"{destination}/describe", client=client, context=context) as ws,
     ):
         seen = described(ws)
@@ -171,7 +171,7 @@ def test_an_http_proxy_forwards_ws_and_tunnels_wss(
 
 @pytest.mark.parametrize("credentials", ["", CREDENTIALS], ids=["open", "with-credentials"])
 def test_a_socks5_proxy_carries_ws_and_wss(
-    servers: Servers, destination: str, trust: ssl.SSLContext, credentials: str
+    servers: Servers, destination: str, client_context: ssl.SSLContext, credentials: str
 ) -> None:
     if credentials:
         proxy = servers.start("socks5_proxy", "--credentials", credentials)
@@ -180,7 +180,7 @@ def test_a_socks5_proxy_carries_ws_and_wss(
         proxy = servers.start("socks5_proxy")
         context = through(proxy.address("socks5"))
     with (
-        client_that_trusts(trust) as client,
+        client_that_trusts(client_context) as client,
         connect_ws(f"{destination}/describe", client=client, context=context) as ws,
     ):
         seen = described(ws)
@@ -306,10 +306,10 @@ def test_the_client_follows_redirects(aiohttp_server: ServerProcess) -> None:
 
 
 def test_a_redirect_from_wss_to_ws_is_refused(
-    servers: Servers, aiohttp_server: ServerProcess, trust: ssl.SSLContext
+    servers: Servers, aiohttp_server: ServerProcess, client_context: ssl.SSLContext
 ) -> None:
     secure = servers.secure().address("wss")
-    with redirecting(client_that_trusts(trust)) as client:
+    with redirecting(client_that_trusts(client_context)) as client:
         with pytest.raises(HandshakeError, match=r"(?i)redirect"):
             connect_ws(f"{secure}/redirect?to={aiohttp_server.address()}/echo", client=client).__enter__()
         with connect_ws(f"{secure}/redirect?to={secure}/describe", client=client) as ws:

@@ -81,12 +81,11 @@ def direct(sock: socket.socket, top: Below, mutex: Lock) -> Direct | None:
         functions = top.recv, top.send
     if functions is None:
         return None
-    return Direct(
-        mutex, has_tls(top), *functions, _waiting_for(sock, to_write=False), _waiting_for(sock, to_write=True)
-    )
+    return Direct(mutex, has_tls(top), *functions, until_ready(sock, to_write=False), until_ready(sock, to_write=True))
 
 
-def _waiting_for(sock: socket.socket, *, to_write: bool) -> Callable[[float], object]:
+def until_ready(sock: socket.socket, *, to_write: bool) -> Callable[[float], object]:
+    """What waits for up to so many seconds, and says whether the socket is ready; for one thread at a time."""
     if _new_poll is None:
         return partial(_wait, sock, to_write)
     poll = _new_poll()

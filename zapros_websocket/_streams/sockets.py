@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import socket
 import ssl
 from collections.abc import Callable, Generator, Iterable
@@ -47,15 +46,12 @@ from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
 
 from .._waiting import is_uvloop_here
 from .base import READ_SIZE, Sink, pump
-from .direct import Direct, SharedTls, direct
+from .direct import Direct, SharedTls, direct, until_ready
 from .tls import Below, TlsSocket, buffer_here, has_tls
 from .watch import READS_IN_A_ROW, Next, Watch
 
 # Seconds between two connection attempts (RFC 8305, section 5).
 ATTEMPT_DELAY: Final = 0.25
-
-# What asks about a single socket, where the system has it: so little that it is made anew for each question.
-_poll = getattr(select, "poll", None)
 
 # Seconds after which a write that waits for a read tries again, where it is a thread that may have read.
 _PATIENCE: Final = 0.02
@@ -517,12 +513,7 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
 
 
 def _is_ready(sock: socket.socket, *, to_write: bool) -> bool:
-    if _poll is None:
-        reading, writing = ((), (sock,)) if to_write else ((sock,), ())
-        return any(select.select(reading, writing, (), 0))
-    poll = _poll()
-    poll.register(sock, select.POLLOUT if to_write else select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(until_ready(sock, to_write=to_write)(0))
 
 
 @cache
