@@ -16,7 +16,7 @@ from asyncio import current_task
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeAlias, cast
 from weakref import ref
 
 import trio
@@ -35,6 +35,11 @@ knows_trio = "GLOBAL_RUN_CONTEXT" in _trio_globals and all(
 knows_anyio = hasattr(anyio_asyncio, "_task_states") and all(
     hasattr(anyio_asyncio.CancelScope, name) for name in ("_cancel_called", "_parent_scope", "_shield")
 )
+# Which task runs costs a call of Python in Python before 3.12, unless it is looked up where that call does it.
+_Running: TypeAlias = "Callable[[asyncio.AbstractEventLoop], asyncio.Task[object] | None]"
+_task_globals = cast("Mapping[str, Mapping[object, asyncio.Task[object]]]", getattr(current_task, "__globals__", {}))
+_running: _Running = _task_globals["_current_tasks"].get if "_current_tasks" in _task_globals else current_task
+_states: Final = cast("Mapping[object, anyio_asyncio.TaskState]", getattr(anyio_asyncio, "_task_states", {}))
 
 
 class Turns(Protocol):
@@ -132,12 +137,18 @@ class AsyncioPace:
         count.left = left = count.left - 1
         if left <= 0 or not knows_anyio:
             return True
-        task = current_task(self._loop)
+        task = _running(self._loop)
         if task is not self._task() and not self._see(task):
             return True
         if task._must_cancel:  # type: ignore[union-attr]  # pyright: ignore
             return True
-        scope = None if self._state is None else self._state.cancel_scope
+        state = self._state
+        if state is None:
+            # A task that is in no scope yet may be in one later.
+            self._state = state = _states.get(task)
+            if state is None:
+                return False
+        scope = state.cancel_scope
         while scope is not None:
             if scope._cancel_called:  # pyright: ignore[reportPrivateUsage]
                 return True
@@ -148,13 +159,10 @@ class AsyncioPace:
 
     def _see(self, task: asyncio.Task[object] | None) -> bool:
         """Whether the task says if it is cancelled."""
-        self._task = _no_task
         if task is None or not hasattr(task, "_must_cancel"):
             return False
-        self._state = _state_of(task)
-        if self._state is not None:
-            # A task that is in no scope yet may be in one later: it is asked about each time.
-            self._task = ref(task)
+        self._task = ref(task)
+        self._state = None
         return True
 
     def waited(self) -> None:
@@ -192,11 +200,6 @@ def _must_cancel(task: asyncio.Task[object] | None) -> bool:
 def pace_here() -> Pace:
     """A pace for the event loop that runs."""
     return TrioPace() if trio.lowlevel.in_trio_run() else AsyncioPace()
-
-
-def _state_of(task: asyncio.Task[object] | None) -> anyio_asyncio.TaskState | None:
-    states = cast("Mapping[object, anyio_asyncio.TaskState]", anyio_asyncio._task_states)  # pyright: ignore
-    return states.get(task)
 
 
 def _no_task() -> object:
