@@ -20,12 +20,10 @@ _TURNS: Final = 3
 
 
 class Listener(Protocol):
-    """What keepalive wants to know of a connection, and to have done. Times are of the event loop's clock."""
+    """What keepalive wants to know of a connection, and to have done."""
 
-    @property
-    def heard_at(self) -> float:
-        """When the peer was last heard, or began to be listened to again."""
-        ...
+    has_heard: bool
+    """Whether the peer was heard, or began to be listened to again, since keepalive has put this back."""
 
     @property
     def is_deaf(self) -> bool:
@@ -42,13 +40,13 @@ class Listener(Protocol):
 class Keepalive:
     """Ping every ``interval`` seconds until nothing was heard for ``timeout`` seconds after a ping."""
 
-    __slots__ = ("_asked_at", "_give_up_at", "_interval", "_ping_at", "_timeout", "_turns_left")
+    __slots__ = ("_give_up_at", "_interval", "_ping_at", "_timeout", "_turns_left")
 
     def __init__(self, interval: float, timeout: float | None, now: float) -> None:
         self._interval = interval
         self._timeout = timeout
         self._ping_at = now + interval
-        self._asked_at = self._give_up_at = inf
+        self._give_up_at = inf
         self._turns_left = 0
 
     @property
@@ -58,8 +56,8 @@ class Keepalive:
 
     def look(self, listener: Listener, now: float) -> None:
         """Do what is due."""
-        if listener.is_deaf or listener.heard_at >= self._asked_at:
-            self._asked_at = self._give_up_at = inf
+        if listener.is_deaf or listener.has_heard:
+            self._give_up_at = inf
         if now >= self._give_up_at:
             self._turns_left -= 1
             if self._turns_left >= 0:
@@ -70,5 +68,6 @@ class Keepalive:
             self._ping_at = now + self._interval
             listener.send_ping()
             if self._give_up_at == inf and self._timeout is not None:
-                self._asked_at, self._give_up_at = now, now + self._timeout
+                listener.has_heard = False
+                self._give_up_at = now + self._timeout
                 self._turns_left = _TURNS

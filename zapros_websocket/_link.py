@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from anyio import CancelScope, current_time, move_on_after
@@ -32,7 +32,7 @@ from anyio.lowlevel import checkpoint
 
 from ._alarm import Alarm, call_at_here
 from ._errors import ConnectionClosed
-from ._inbox import Data, Inbox
+from ._inbox import Inbox
 from ._keepalive import Keepalive
 from ._pace import pace_here
 from ._pings import PingInFlight, Pings, round_trip_clock
@@ -85,13 +85,14 @@ class Link:
         "_reading_over",
         "_tasks",
         "closed",
-        "heard_at",
+        "has_heard",
         "inbox",
         "is_closed_here",
         "is_told",
         "owes_close_message",
         "pace",
         "pings",
+        "room",
         "session",
         "stream",
         "takers",
@@ -110,6 +111,8 @@ class Link:
     ) -> None:
         self.stream = stream
         self.session = session
+        # Where the next bytes belong, when that is known.
+        self.room = session.room
         new_waiter = new_waiter_here()
         self.inbox = self.takers = inbox or Inbox(new_waiter)
         self._clock = trio.current_time if trio.lowlevel.in_trio_run() else asyncio.get_running_loop().time
@@ -133,8 +136,8 @@ class Link:
         self.owes_close_message = True
         # Whether an error has said how the connection ended.
         self.is_told = False
-        # When the peer was last heard; a reader that was stopped by backpressure begins anew.
-        self.heard_at = self._clock()
+        # Whether the peer was heard since keepalive asked; a reader that was stopped by backpressure begins anew.
+        self.has_heard = True
         self._options = options
         self._keepalive: Keepalive | None = None
         self._keepalive_ping: PingInFlight | None = None
@@ -244,7 +247,7 @@ class Link:
                 if self.inbox.is_full:
                     self._limit_reading()
                     await self.inbox.room()
-                    self.heard_at = self._clock()
+                    self.has_heard = True
                     self._limit_reading()
                     continue
                 await self.stream.pump(self)
@@ -258,7 +261,7 @@ class Link:
 
     def take(self, data: bytes | memoryview) -> bool:
         """Take in what was received, before it changes, or the end of the stream; whether to go on receiving."""
-        self.heard_at = self._clock()
+        self.has_heard = True
         if not data:
             self.session.end("the connection was lost: the peer ended TCP without a close frame")
             return False
@@ -268,13 +271,9 @@ class Link:
             self._bug = bug
             raise
 
-    def room(self) -> memoryview | None:
-        """Where the next bytes belong, when that is known."""
-        return self.session.room()
-
     def fill(self, count: int) -> bool:
         """Take in ``count`` bytes that were received into the ``room``; whether to go on receiving."""
-        self.heard_at = self._clock()
+        self.has_heard = True
         return self._give_out(self.session.fill(count), None)
 
     def _give_out(self, messages: list[Message], size: int | None) -> bool:
@@ -286,7 +285,7 @@ class Link:
                 # The reader has it written: what takes in may be called from where no task can be started.
                 return False
         elif messages:
-            self.inbox.put_data(cast("list[Data]", messages), None if session.inflates else size)
+            self.inbox.put_data(messages, None if session.inflates else size)  # type: ignore[arg-type]
         return not (self.inbox.is_full or session.has_more or session.state is State.CLOSED)
 
     def _is_for_itself(self, message: Message) -> bool:

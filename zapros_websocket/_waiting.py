@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
@@ -57,8 +58,8 @@ class AsyncioWaiter:
 
     __slots__ = ("_future",)
 
-    def __init__(self) -> None:
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
 
     async def wait(self) -> None:
         await self._future
@@ -103,7 +104,7 @@ class Signal:
 
 def new_waiter_here() -> NewWaiter:
     """What makes a waiter on the event loop that runs."""
-    return TrioWaiter if trio.lowlevel.in_trio_run() else AsyncioWaiter
+    return TrioWaiter if trio.lowlevel.in_trio_run() else partial(AsyncioWaiter, asyncio.get_running_loop())
 
 
 def is_uvloop_here() -> bool:

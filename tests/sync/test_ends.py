@@ -24,7 +24,7 @@ from zapros_websocket._portal import Process, process, shared_portal
 from zapros_websocket._protocol.messages import BinaryMessage, Message, PingMessage, TextMessage
 from zapros_websocket._streams.threads import BlockingStream
 from zapros_websocket._tasks import Tasks
-from zapros_websocket._waiting import AsyncioWaiter
+from zapros_websocket._waiting import TrioWaiter
 from zapros_websocket.testing import echo_server
 
 from .peers import Background, PairServer
@@ -171,7 +171,7 @@ def test_an_interrupt_behind_the_taking_puts_the_message_back() -> None:
             if not self.interrupts:
                 raise KeyboardInterrupt
 
-    inbox = Interrupted(AsyncioWaiter, lambda function: None)
+    inbox = Interrupted(TrioWaiter, lambda function: None)
     inbox.put([TextMessage("1"), TextMessage("2")])
     with pytest.raises(KeyboardInterrupt):
         inbox.take(None)
@@ -194,7 +194,7 @@ def test_a_second_interrupt_leaves_nobody_in_the_way(server: PairServer, monkeyp
 
 
 def test_control_messages_keep_their_place_among_those_that_cross() -> None:
-    inbox = InboxOfThreads(AsyncioWaiter, lambda function: None)
+    inbox = InboxOfThreads(TrioWaiter, lambda function: None)
     first: list[Message] = [TextMessage("1"), PingMessage(b"2"), PingMessage(b"3"), TextMessage("4"), TextMessage("5")]
     second: list[Message] = [PingMessage(b"6"), TextMessage("7"), PingMessage(b"8")]
     inbox.put(first)
@@ -234,7 +234,7 @@ def test_tls_that_zapros_keeps_otherwise_is_left_to_its_own_methods(state: objec
 
 
 def test_what_was_taken_long_ago_does_not_fill_the_inbox_of_threads() -> None:
-    inbox = InboxOfThreads(AsyncioWaiter, lambda function: None)
+    inbox = InboxOfThreads(TrioWaiter, lambda function: None)
     large = BinaryMessage(bytes(MAX_BYTES // 2 + 1))
     for _ in range(3):
         inbox.put_data([large])
