@@ -130,6 +130,8 @@ class SocketStream(AsyncBaseNetworkStream):
         self._ends: Below | SharedTls = sock
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
         self._ssl_context = ssl_context
+        # What is asked whether the socket takes a byte, once somebody has.
+        self._asked: Callable[[float], object] | None = None
         # Set by a sender that waits for the reader to take part in a handshake of TLS.
         self._heard: Event | None = None
         self._reads_in_a_row = 0
@@ -205,7 +207,7 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether there is something to read, the end of the stream included."""
         if self._socket.fileno() < 0 or self.has_pending():
             return True
-        return _is_ready(self._socket, to_write=False)
+        return bool(until_ready(self._socket, to_write=False)(0))
 
     # What a connection uses
 
@@ -248,7 +250,11 @@ class SocketStream(AsyncBaseNetworkStream):
 
     def is_writable(self) -> bool:
         """Whether the socket takes a byte."""
-        return self._socket.fileno() >= 0 and _is_ready(self._socket, to_write=True)
+        if self._socket.fileno() < 0:
+            return False
+        if self._asked is None:
+            self._asked = until_ready(self._socket, to_write=True)
+        return bool(self._asked(0))
 
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
@@ -260,7 +266,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
-        if self._socket.fileno() >= 0 and not _is_ready(self._socket, to_write=True):
+        if self._socket.fileno() >= 0 and not self.is_writable():
             await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -510,10 +516,6 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
         raise (zapros.SSLError if on_error is zapros.ConnectionError else on_error)(f"TLS failed: {error}") from error
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.BusyResourceError) as error:
         raise on_error(str(error) or type(error).__name__) from error
-
-
-def _is_ready(sock: socket.socket, *, to_write: bool) -> bool:
-    return bool(until_ready(sock, to_write=to_write)(0))
 
 
 @cache
