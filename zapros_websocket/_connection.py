@@ -3,6 +3,7 @@
 Invariants:
 
 - Cancelling ``recv`` loses nothing: between taking a message and returning it nothing is awaited.
+- So does an interrupt (KeyboardInterrupt) on trio: it comes out where the task waits.
 - The peer's close comes out once; the peer's answer to our own ``close`` does not.
 """
 
@@ -13,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from anyio.lowlevel import checkpoint
+from trio.lowlevel import enable_ki_protection
 from zapros import Response
 
 from ._base import AsyncBaseWebSocket
@@ -159,6 +161,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
     async def _send_text(self, message: TextMessage, compress: bool | None) -> None:
         await self.send(message, compress=compress)
 
+    @enable_ki_protection
     async def recv(self) -> Message:
         """Wait for the next message of any kind, in the order of the wire.
 
@@ -194,6 +197,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         """
         return self
 
+    @enable_ki_protection
     async def __anext__(self) -> TextMessage | BinaryMessage:
         """The next text or binary message; cancelling it loses nothing."""
         # As in ``recv``; what stands among the data is never a control message.
@@ -214,6 +218,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             if isinstance(received, (TextMessage, BinaryMessage)):
                 return received
 
+    @enable_ki_protection
     async def _recv_as(self, read: Callable[[TextMessage | BinaryMessage], T]) -> T:
         while True:
             if self._is_due():

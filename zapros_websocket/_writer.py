@@ -20,6 +20,8 @@ long over:
   keeps the turn to write until a task of the connection has written the rest: the next ``send`` waits for that.
 - It is less than ``_GATHERED`` bytes and one small message.
 - How it failed, the next call says.
+
+On trio an interrupt (KeyboardInterrupt) comes behind what is done in a plain call, and never into the middle of it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from anyio import CancelScope
+from trio.lowlevel import enable_ki_protection
 
 from ._errors import ConnectionClosed
 from ._next_turn import NextTurn, Start
@@ -94,6 +97,7 @@ class Writer:
         self._left: memoryview | None = None
         self._next_turn = NextTurn(new_waiter, start, self.write_gathered, finish_gathered)
 
+    @enable_ki_protection
     def send_now(self, opcode: int, payload: bytes | memoryview, compress: bool | None) -> bool:
         """Write a message if that can be done at once, whole, or gather it; if not, ``write`` it in the same step."""
         stream = self._eager
@@ -140,6 +144,7 @@ class Writer:
         self._rest = memoryview(left)
         return False
 
+    @enable_ki_protection
     def write_gathered(self) -> bool:
         """Write what was gathered; whether something is left of it, for ``finish_gathered``.
 
@@ -176,6 +181,7 @@ class Writer:
             assert left is not None
             await self.finish(left)
 
+    @enable_ki_protection
     def flush_now(self) -> bool:
         """Write the control frames that are pending, if that can be done at once; if not, ``flush`` has to be awaited.
 

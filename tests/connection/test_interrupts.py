@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 from wsproto.events import TextMessage as WsprotoText
 
 from tests.interrupts import interrupts_come_out
 from tests.memory import MemoryServer
-from zapros_websocket import AsyncWebSocket, TextMessage, aconnect_ws, open_ws
+from tests.test_watch import connected
+from zapros_websocket import AsyncWebSocket, ConnectionClosed, Message, TextMessage, aconnect_ws, open_ws
 from zapros_websocket._link import Link
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there an interrupt comes in its own time")
@@ -56,6 +60,85 @@ def test_one_that_comes_while_the_reader_works_comes_out_in_the_main_task_and_lo
                 await ws.close()
 
     trio.run(main)
+
+
+RECEIVE: dict[str, tuple[Callable[..., Any], Callable[[AsyncWebSocket], Awaitable[str]]]] = {
+    "recv": (AsyncWebSocket.recv, lambda ws: text_of(ws.recv())),
+    "iteration": (AsyncWebSocket.__anext__, lambda ws: text_of(anext(ws))),
+    "recv_text": (AsyncWebSocket._recv_as, AsyncWebSocket.recv_text),  # pyright: ignore[reportPrivateUsage]
+}
+
+
+async def text_of(message: Awaitable[Message]) -> str:
+    received = await message
+    assert isinstance(received, TextMessage)
+    return received.data
+
+
+@pytest.mark.parametrize("how", RECEIVE)
+def test_one_that_comes_while_a_message_is_taken_loses_nothing(how: str) -> None:
+    interrupted, receive = RECEIVE[how]
+    server = MemoryServer()
+    texts = list(map(str, range(len(lines_of(interrupted)))))
+
+    async def main() -> list[str]:
+        received: list[str] = []
+        async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+            # The first is waited for, and all others are there.
+            await server.peer.send(WsprotoText(texts[0]))
+            for line in lines_of(interrupted):
+                if line == lines_of(interrupted)[1]:
+                    await server.peer.send(*map(WsprotoText, texts[1:]))
+                    await wait_all_tasks_blocked()
+                with interrupt_at(interrupted, line), suppress(KeyboardInterrupt):
+                    received.append(await receive(ws))
+                with suppress(KeyboardInterrupt):
+                    await trio.lowlevel.checkpoint()
+            while len(received) < len(texts):
+                received.append(await receive(ws))
+        return received
+
+    assert trio.run(main) == texts
+
+
+def test_one_that_comes_when_a_part_of_a_message_is_written_breaks_the_connection() -> None:
+    class Interrupting(socket.socket):
+        def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+            sent = super().send(data, flags)
+            if sent < len(data):
+                signal.raise_signal(signal.SIGINT)
+            return sent
+
+    async def main() -> None:
+        async with connected(kind=Interrupting) as (ws, _, _):
+            with pytest.raises(KeyboardInterrupt):
+                await ws.send(bytes(16 * 1024 * 1024))
+            with pytest.raises(ConnectionClosed, match="a part of its message was written"):
+                await ws.send("x")
+
+    trio.run(main)
+
+
+@contextmanager
+def interrupt_at(function: Callable[..., Any], line: int) -> Generator[None]:
+    """An interrupt comes in front of that line, once, if it is run."""
+    came = False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal came
+        if frame.f_code is not function.__code__:
+            return None
+        if event == "line" and frame.f_lineno == line and not came:
+            came = True
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def lines_of(function: Callable[..., Any]) -> list[int]:
