@@ -14,11 +14,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
 from math import inf
 from operator import itemgetter
+from sys import maxsize
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ._attentive import acquire
 from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 # Bytes of a message up to which a thread is to read the next one itself: the reader does not copy large ones.
 _SMALL: Final = 8 * 1024
-
-_POPLEFT: Final = cast("Callable[[deque[Any]], Any]", deque.popleft)  # pyright: ignore[reportUnknownMemberType]
 
 
 class ThreadPlace:
@@ -87,7 +85,7 @@ class InboxOfThreads(Inbox):
         self._crossed: deque[Message] = deque()
         self._crossed_bytes = 0
         # What ``popleft`` returns could be lost to an interrupt, which comes behind a call; a loop over this is none.
-        self._popping: Iterator[Message] = map(_POPLEFT, repeat(self._crossed))
+        self._popping: Iterator[Message] = popped(self._crossed, maxsize)
         # It is that, once something has crossed.
         self._taking: Iterator[Message] = iter(())
 
