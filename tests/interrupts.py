@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
 
 
 @contextmanager
@@ -29,3 +32,30 @@ class InterruptingSocket(socket.socket):
             InterruptingSocket.is_due = False
             signal.raise_signal(signal.SIGINT)
         return count
+
+
+@contextmanager
+def interrupt_at(function: Callable[..., Any], line: int) -> Generator[None]:
+    """An interrupt comes in front of that line, once, if it is run."""
+    came = False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal came
+        if frame.f_code is not function.__code__:
+            return None
+        if event == "line" and frame.f_lineno == line and not came:
+            came = True
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def lines_of(function: Callable[..., Any]) -> list[int]:
+    code: CodeType = function.__code__
+    return sorted({line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno})

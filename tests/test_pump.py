@@ -461,3 +461,30 @@ async def test_a_reset_behind_data_is_found() -> None:
                 await stream.pump(sink)
         assert sink.data == b"data"
         await stream.close()
+
+
+async def test_two_tasks_may_wait_until_the_same_socket_takes_a_byte() -> None:
+    stream, theirs = pair()
+    with theirs:
+        left: bytes | memoryview = bytes(1 << 22)
+        while stream.is_writable():
+            left = stream.send_now(bytes(left))
+        async with anyio.create_task_group() as tasks:
+            first = anyio.CancelScope()
+
+            async def wait_until_cancelled() -> None:
+                with first:
+                    await stream.wait_writable()
+
+            tasks.start_soon(wait_until_cancelled)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(stream.wait_writable)
+            tasks.start_soon(stream.wait_writable)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel()
+            await anyio.wait_all_tasks_blocked()
+            assert not stream.is_writable()
+            theirs.recv(1 << 22)
+        assert stream.is_writable()
+    await stream.close()
+    assert not stream.is_writable()

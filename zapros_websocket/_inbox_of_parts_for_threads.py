@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from operator import itemgetter
+from typing import cast
 
 from ._inbox import MAX_BYTES, MAX_MESSAGES, Data, size_of
 from ._inbox_of_parts import InboxOfParts
@@ -14,6 +15,7 @@ from ._portal import refuse_event_loop
 from ._protocol.messages import Message, Part
 from ._soon import Soon
 from ._time_left import time_left
+from ._undisturbed import Undisturbed
 from ._waiting import NewWaiter
 
 
@@ -70,28 +72,45 @@ class InboxOfPartsForThreads(InboxOfParts, InboxOfThreads):
             TimeoutError: there was none.
         """
         left = time_left(timeout)
-        while True:
-            with self._mutex:
-                part = self.take_part()
-                if part is not None or self._ended:
-                    return part
-                place = ThreadPlace()
-                self._waiting_for_parts += (place,)
-            try:
-                refuse_event_loop("await ws.recv_chunks()")
-                is_woken = place.wait(next(left))
-            finally:
+        # What was taken stands here before anything else can happen.
+        taken: list[Part] = []
+        try:
+            while True:
                 with self._mutex:
-                    self._no_longer_waits(place)
-            if not is_woken and not self.data:
-                raise TimeoutError(f"no part of the message came within {timeout:g} seconds")
+                    self._take_into(taken)
+                    if taken or self._ended:
+                        return taken[0] if taken else None
+                    place = ThreadPlace()
+                    self._waiting_for_parts += (place,)
+                try:
+                    refuse_event_loop("await ws.recv_chunks()")
+                    is_woken = place.wait(next(left))
+                finally:
+                    with self._mutex:
+                        self._no_longer_waits(place)
+                if not is_woken and not self.data:
+                    raise TimeoutError(f"no part of the message came within {timeout:g} seconds")
+        except BaseException:
+            with self._mutex:
+                if taken:
+                    self.data.extendleft(cast("list[Data]", taken))
+                    self._is_open = True
+            raise
 
     def leave_open(self) -> None:
         """Drop what is left of the message that is open, and let the next taker have the next."""
-        with self._mutex:
+        with Undisturbed(), self._mutex:
             super().leave_open()
 
     # How it is done
+
+    def _take_into(self, taken: list[Part]) -> None:
+        if self.data:
+            taken.extend(popped(self.data, 1))
+            self._let_in_when_low()
+            if taken[0].is_final:
+                self._is_open = False
+                self._wake()
 
     def _take_leftmost(self) -> Part:
         part: object = self.data.popleft()
@@ -103,6 +122,9 @@ class InboxOfPartsForThreads(InboxOfParts, InboxOfThreads):
         if not self._crossed and self.data:
             self._raise_for_parts(self.data[0])
         return super()._next()
+
+    def _is_served(self, message: Message | None) -> bool:
+        return self._is_open or super()._is_served(message)
 
     def _cross(self) -> None:
         if self._crossed or self._is_open:

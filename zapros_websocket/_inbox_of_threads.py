@@ -197,31 +197,36 @@ class InboxOfThreads(Inbox):
                 self._cross()
                 if timeout == 0 and not self._waiting and not self._has_something:
                     self._read_without_waiting()
-                if not self._waiting and self._has_something:
+                while not self._waiting and self._has_something:
                     message = take_next()
-                    self._make_room()
-                    self._ask_for_loan(message)
-                    return message
+                    if self._is_served(message):
+                        self._make_room()
+                        self._ask_for_loan(message)
+                        return message
+                    self._cross()
                 if timeout == 0:
                     raise _too_late(timeout)
                 self._waiting.append(place)
             refuse_event_loop("await ws.recv()")
-            left = timeout
-            if self._is_on_loan:
-                self._read_here(place, timeout)
-                left = None if timeout is None else max(0, timeout + began - monotonic())
-            place.wait(left)
-            with self._mutex:
-                # One that is first is served also when a message came in the moment in which its time was over.
-                if self._waiting[0] is not place or not self._has_something:
-                    raise _too_late(timeout)
-                self._cross()
-                message = take_next()
-                self._make_room()
-                self._waiting.remove(place)
-                self._wake()
-                self._ask_for_loan(message)
-                return message
+            while True:
+                if self._is_on_loan:
+                    self._read_here(place, _left_of(timeout, began))
+                is_woken = place.wait(_left_of(timeout, began))
+                with self._mutex:
+                    # One that is first is served also when a message came in the moment in which its time was over.
+                    while self._waiting[0] is place and self._has_something:
+                        self._cross()
+                        message = take_next()
+                        if self._is_served(message):
+                            self._make_room()
+                            self._waiting.remove(place)
+                            self._wake()
+                            self._ask_for_loan(message)
+                            return message
+                    if not is_woken:
+                        raise _too_late(timeout)
+                    # Another thread was faster, which had begun to take before this one waited.
+                    place = self._waiting[0] = ThreadPlace()
         except BaseException:
             # Another interrupt may come at any call: what must not get lost is done by then.
             place.is_left = True
@@ -286,11 +291,17 @@ class InboxOfThreads(Inbox):
         super()._wake()
 
     def _next(self) -> Message | None:
-        if not self._crossed:
-            return None
         message: Message
-        [message] = popped(self._crossed, 1)
+        try:
+            [message] = popped(self._crossed, 1)
+        except IndexError:
+            # A thread that takes without a lock may have been faster.
+            return None
         return message
+
+    def _is_served(self, message: Message | None) -> bool:
+        """Whether what was taken is a message or the end, and not nothing because another thread was faster."""
+        return message is not None or (self._ended and not (self._crossed or self.data or self._control))
 
     def _make_room(self) -> None:
         # A reader that is stopped hears at once when all is taken, also when nobody asks for more.
@@ -333,6 +344,10 @@ class InboxOfThreads(Inbox):
     @property
     def _popped(self) -> int:
         return self._put - len(self.data) - len(self._crossed)
+
+
+def _left_of(timeout: float | None, began: float) -> float | None:
+    return None if timeout is None else max(0, timeout + began - monotonic())
 
 
 def _too_late(timeout: float | None) -> TimeoutError:

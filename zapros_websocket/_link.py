@@ -423,11 +423,14 @@ class Link:
 
     def send_ping(self) -> None:
         """Have a ping written behind the frame that is being written."""
-        if self._keepalive_ping is not None:
-            self.pings.forget(self._keepalive_ping)
-        self._keepalive_ping = self.pings.new()
-        self.pings.sent(self._keepalive_ping)
-        self.session.ping(self._keepalive_ping.payload)
+        ping = self.pings.new()
+        self.pings.sent(ping)
+        self.session.ping(ping.payload)
+        if self._keepalive_ping is None or self._keepalive_ping.answered.is_set():
+            self._keepalive_ping = ping
+        else:
+            # The round trip is that of the one before, which takes longer than the interval.
+            self.pings.forget(ping)
         self.inbox.take_back()
         if not self.writer.flush_now():
             call_in_task(self._flush_soon)

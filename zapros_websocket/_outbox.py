@@ -386,7 +386,9 @@ class Outbox:
     async def flushed(self) -> None:
         """Wait until all is written that was handed over."""
         while self._unsent > (self._sequence is not None) and not self._is_over:
-            self._idle = Event()
+            if self._idle.is_set():
+                # Not before: others may wait for it already.
+                self._idle = Event()
             await self._idle.wait()
 
     def end(self) -> None:

@@ -151,7 +151,7 @@ class connect_ws:
 
         try:
             self._connection = _open(portal, take, self._options, self._observer)
-        except Exception:
+        except BaseException:
             handed_over.stream.close()
             raise
         return self._connection
@@ -219,7 +219,12 @@ def _open(
         finally:
             outbox.end()
 
-    return WebSocket(host, host.open(live))
+    try:
+        return WebSocket(host, host.open(live))
+    except BaseException:
+        # An interrupt between the two.
+        host.abandon()
+        raise
 
 
 class WebSocket(BaseWebSocket):
@@ -480,11 +485,13 @@ class WebSocket(BaseWebSocket):
         return self._connection._is_lost_by(error)  # pyright: ignore[reportPrivateUsage]
 
     def __del__(self) -> None:
-        if self._forks == process.forks and not self._parts.link.closed.is_set():
-            warnings.warn(
-                f"unclosed {self!r}: leave its block, or call close()", ResourceWarning, stacklevel=1, source=self
-            )
+        # One that an interrupt has kept from being made has nothing yet, and is abandoned by who has made it.
+        is_forgotten = hasattr(self, "_end") and self._forks == process.forks and not self._parts.link.closed.is_set()
+        if is_forgotten:
+            unclosed = f"unclosed {self!r}: leave its block, or call close()"
+            # Before the warning, which may be an error.
             self._host.abandon()
+            warnings.warn(unclosed, ResourceWarning, stacklevel=1, source=self)
 
 
 def _nothing() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from types import CodeType, FrameType
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 from wsproto.events import TextMessage as WsprotoText
 
-from tests.interrupts import interrupts_come_out
+from tests.interrupts import interrupt_at, interrupts_come_out, lines_of
 from tests.memory import MemoryServer
 from tests.test_watch import connected
 from zapros_websocket import AsyncWebSocket, ConnectionClosed, Message, TextMessage, aconnect_ws, open_ws
@@ -117,33 +117,6 @@ def test_one_that_comes_when_a_part_of_a_message_is_written_breaks_the_connectio
                 await ws.send("x")
 
     trio.run(main)
-
-
-@contextmanager
-def interrupt_at(function: Callable[..., Any], line: int) -> Generator[None]:
-    """An interrupt comes in front of that line, once, if it is run."""
-    came = False
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal came
-        if frame.f_code is not function.__code__:
-            return None
-        if event == "line" and frame.f_lineno == line and not came:
-            came = True
-            signal.raise_signal(signal.SIGINT)
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-def lines_of(function: Callable[..., Any]) -> list[int]:
-    code: CodeType = function.__code__
-    return sorted({line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno})
 
 
 @pytest.mark.parametrize("line", lines_of(aconnect_ws.__aexit__))

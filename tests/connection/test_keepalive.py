@@ -45,6 +45,18 @@ async def test_a_peer_that_answers_stays_connected_and_latency_is_measured(serve
             assert ws.latency == pytest.approx(round_trip)
 
 
+async def test_latency_is_measured_also_when_it_is_longer_than_the_interval(server: MemoryServer) -> None:
+    async with aconnect_ws("ws://test/", client=server.client, ping_interval=1, close_timeout=0) as ws:
+        for _ in range(2):
+            pings = [await server.peer.receive() for _ in range(3)]
+            await anyio.sleep(0.5)
+            for ping in pings:
+                assert isinstance(ping, Ping)
+                await server.peer.send(Pong(bytes(ping.payload)))
+            await anyio.wait_all_tasks_blocked()
+            assert ws.latency == pytest.approx(2.5)
+
+
 async def test_pings_go_out_every_interval(server: MemoryServer) -> None:
     async with aconnect_ws("ws://test/", client=server.client, ping_interval=3, ping_timeout=None, close_timeout=0):
         began = anyio.current_time()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+import warnings
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -13,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from wsproto import events as ws_events
 from wsproto.events import CloseConnection
 
-from zapros_websocket import _portal, connect_ws
+from zapros_websocket import WebSocket, _portal, connect_ws
 from zapros_websocket._attentive import Answer
 from zapros_websocket._blocking import Deadline
 from zapros_websocket._host import Call, Host
@@ -242,3 +244,84 @@ def test_what_was_taken_long_ago_does_not_fill_the_inbox_of_threads() -> None:
         assert inbox.take(0) == large
         with pytest.raises(TimeoutError):
             inbox.take(0)
+
+
+def test_one_that_is_collected_is_closed_where_a_warning_is_an_error(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+
+    def note(unraisable: sys.UnraisableHookArgs) -> None:
+        raised.append(unraisable.exc_type)
+
+    monkeypatch.setattr(sys, "unraisablehook", note)
+    connections = [connect_ws("ws://test/", client=server.client).__enter__()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        connections.clear()
+    assert raised == [ResourceWarning]
+    assert server.peer.receive() == CloseConnection(1000, "")
+
+
+def test_one_that_an_interrupt_keeps_from_being_made_is_closed(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: WebSocket, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WebSocket, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connect_ws("ws://test/", client=server.client).__enter__()
+    assert server.peer.receive() in (CloseConnection(1000, ""), None)
+
+
+def test_two_that_close_at_once_wait_for_the_same(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=60) as ws:
+        ws.send(bytes(8 * 1024 * 1024))
+        first, second = Background(ws.close), Background(ws.close)
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        until(lambda: outbox._idle.statistics().tasks_waiting == 2)  # pyright: ignore[reportPrivateUsage]
+        assert server.peer.receive_message() == bytes(8 * 1024 * 1024)
+        assert server.peer.receive() == CloseConnection(1000, "")
+        server.peer.send(CloseConnection(1000, ""))
+        server.peer.sock.close()
+        first.result()
+        second.result()
+
+
+class Robbed(InboxOfThreads):
+    """Another thread, which needs no lock, is faster when something is taken."""
+
+    robber: Callable[[], object] | None = None
+
+    def _next(self) -> Message | None:
+        if self.robber is not None and self._crossed:
+            robber, self.robber = self.robber, None
+            self._crossed.popleft()
+            robber()
+        return super()._next()
+
+
+def test_who_finds_that_another_was_faster_takes_the_next() -> None:
+    inbox = Robbed(TrioWaiter, lambda function: None)
+    # Nothing more comes.
+    inbox.put([TextMessage("robbed")])
+    inbox.robber = int
+    with pytest.raises(TimeoutError):
+        inbox.take(0)
+    # Something has come meanwhile.
+    inbox.put([TextMessage("robbed")])
+    inbox.robber = lambda: inbox.put([TextMessage("next")])
+    assert inbox.take(0) == TextMessage("next")
+    # The same for one that has waited.
+    inbox.robber = int
+    waiting = Background(lambda: inbox.take(None))
+    until(lambda: inbox._waiting)  # pyright: ignore[reportPrivateUsage]
+    inbox.put([TextMessage("robbed")])
+    until(lambda: inbox.robber is None)
+    inbox.put([TextMessage("next")])
+    assert waiting.result() == TextMessage("next")
+    # And at the end there is an end.
+    inbox.put([TextMessage("robbed")])
+    inbox.robber = inbox.end
+    assert inbox.take(0) is None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import pytest
 import wsproto.events as ws_events
 
+from tests.interrupts import interrupt_at, interrupts_come_out, lines_of
 from tests.raw_frames import BINARY, CONTINUATION, PING, TEXT, close_frame, frame, header
 from zapros_websocket import (
     BinaryMessage,
@@ -19,6 +23,7 @@ from zapros_websocket import (
     WebSocket,
     connect_ws,
 )
+from zapros_websocket._inbox_of_parts_for_threads import InboxOfPartsForThreads
 
 from .peers import Background, PairServer
 from .waiting import until_one_receives, until_one_waits_for_a_part
@@ -249,3 +254,30 @@ def test_a_timeout_before_the_message_and_an_interrupt_at_its_beginning_lose_not
         with pytest.raises(KeyboardInterrupt), ws.recv_chunks():
             pytest.fail("it was interrupted")
         assert whole(ws) == bytes(200)
+
+
+TAKING: list[Callable[..., object]] = [
+    InboxOfPartsForThreads.take_part_within,
+    InboxOfPartsForThreads._take_into,
+]  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there an interrupt comes in its own time")
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "leaves"])
+@pytest.mark.parametrize(("function", "line"), [(function, line) for function in TAKING for line in lines_of(function)])
+def test_an_interrupt_in_the_block_loses_nothing(
+    server: PairServer, function: Callable[..., object], line: int, stays: bool
+) -> None:
+    large = bytes(range(256)) * 2
+    with interrupts_come_out(), streaming(server) as ws:
+        server.peer.sock.sendall(frame(BINARY, large[:300], final=False) + frame(CONTINUATION, large[300:]))
+        server.peer.send(ws_events.TextMessage("next"))
+        chunks: list[str | bytes] = []
+        with suppress(KeyboardInterrupt), ws.recv_chunks(10) as message, interrupt_at(function, line):
+            while b"".join(chunks) != large:  # type: ignore[arg-type]
+                try:
+                    chunks.append(next(message))
+                except KeyboardInterrupt:
+                    if not stays:
+                        raise
+        assert ws.recv(timeout=10) == TextMessage("next")

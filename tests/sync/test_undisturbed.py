@@ -126,3 +126,46 @@ def test_a_child_that_another_thread_forks_meanwhile_is_interrupted_as_ever() ->
         # The thread that has forked is the main thread of the child.
         Background(lambda: inside(signal.SIGINT, None)).result()
         assert seen == [signal.SIGINT]
+
+
+def left_behind() -> Undisturbed:
+    """A block that another handler has kept from being left in order."""
+    block = Undisturbed()
+    block.__enter__()
+    return block
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_what_stayed_behind_passes_an_interrupt_on(monkeypatch: pytest.MonkeyPatch, is_noted: bool) -> None:
+    block = left_behind()
+    if is_noted:
+        block._is_left = True  # pyright: ignore[reportPrivateUsage]
+    else:
+        monkeypatch.setattr(_undisturbed, "_LONGEST", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_what_stayed_behind_is_not_taken_for_the_handler_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_undisturbed, "_LONGEST", -1.0)
+    left_behind()
+    left_behind()
+    with Undisturbed():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_that_raises_again_and_again_ends_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = _undisturbed._set  # pyright: ignore[reportPrivateUsage]
+    calls: list[int] = []
+
+    def interrupted(number: int, handler: Callable[[int, FrameType | None], object]) -> object:
+        calls.append(number)
+        if 1 < len(calls) < 5:
+            raise Alarm(len(calls))
+        return setting(number, handler)
+
+    monkeypatch.setattr(_undisturbed, "_set", interrupted)
+    with pytest.raises(Alarm, match="2"), Undisturbed():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -134,6 +134,8 @@ class SocketStream(AsyncBaseNetworkStream):
         self._asked: Callable[[float], object] | None = None
         # Set by a sender that waits for the reader to take part in a handshake of TLS.
         self._heard: Event | None = None
+        # Set when the socket takes a byte, or who waited for that has gone.
+        self._writable: Event | None = None
         self._reads_in_a_row = 0
         self._pumping: asyncio.Future[None] | None = None
         self._watch: Watch | None = None
@@ -266,7 +268,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
-        if self._socket.fileno() >= 0 and not self.is_writable():
+        while self._socket.fileno() >= 0 and not self.is_writable():
             await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -412,6 +414,18 @@ class SocketStream(AsyncBaseNetworkStream):
                     self._heard.set()
 
     async def _until_writable(self) -> None:
+        if self._writable is not None:
+            # One task waits for the socket, for all that do: who writes, and who reads what TLS has to answer.
+            await self._writable.wait()
+            return
+        self._writable = Event()
+        try:
+            await self._until_writable_alone()
+        finally:
+            self._writable.set()
+            self._writable = None
+
+    async def _until_writable_alone(self) -> None:
         while True:
             try:
                 await until_writable(self._socket)
