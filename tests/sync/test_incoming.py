@@ -258,8 +258,8 @@ def test_a_timeout_before_the_message_and_an_interrupt_at_its_beginning_lose_not
 
 TAKING: list[Callable[..., object]] = [
     InboxOfPartsForThreads.take_part_within,
-    InboxOfPartsForThreads._take_into,
-]  # pyright: ignore[reportPrivateUsage]
+    InboxOfPartsForThreads._take_into,  # pyright: ignore[reportPrivateUsage]
+]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there an interrupt comes in its own time")
