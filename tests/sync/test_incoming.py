@@ -281,3 +281,19 @@ def test_an_interrupt_in_the_block_loses_nothing(
                     if not stays:
                         raise
         assert ws.recv(timeout=10) == TextMessage("next")
+
+
+def test_an_interrupt_behind_the_taking_of_a_part_puts_it_back(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: InboxOfPartsForThreads) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with streaming(server) as ws:
+        server.peer.sock.sendall(frame(BINARY, bytes(200)))
+        with ws.recv_chunks(10) as message:
+            monkeypatch.setattr(InboxOfPartsForThreads, "_let_in_when_low", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(message)
+            assert b"".join(message) == bytes(200)  # type: ignore[arg-type]
