@@ -268,7 +268,7 @@ class SocketStream(AsyncBaseNetworkStream):
 
     async def wait_writable(self) -> None:
         """Wait until the socket takes a byte."""
-        while self._socket.fileno() >= 0 and not self.is_writable():
+        if self._socket.fileno() >= 0 and not self.is_writable():
             await self._until_writable()
 
     async def send_all(self, data: bytes | memoryview) -> None:
