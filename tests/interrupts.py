@@ -57,5 +57,6 @@ def interrupt_at(function: Callable[..., Any], line: int) -> Generator[None]:
 
 
 def lines_of(function: Callable[..., Any]) -> list[int]:
+    """The lines of its body, for ``interrupt_at``."""
     code: CodeType = function.__code__
     return sorted({line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno})

@@ -122,7 +122,7 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether the reader has to wait for room."""
-        return self.low_mark >= 0 and not self._dropping
+        return self._needs_room
 
     @property
     def is_deaf(self) -> bool:

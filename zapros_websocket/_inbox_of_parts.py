@@ -100,9 +100,12 @@ class InboxOfParts(Inbox):
     def _take_leftmost(self) -> Part:
         part: object = self.data.popleft()
         assert isinstance(part, Part)
+        self._let_in_when_low()
+        return part
+
+    def _let_in_when_low(self) -> None:
         if len(self.data) == self.low_mark:
             self.let_in()
-        return part
 
     def _raise_for_parts(self, message: object) -> None:
         if isinstance(message, Part):

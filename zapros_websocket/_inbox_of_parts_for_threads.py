@@ -112,12 +112,6 @@ class InboxOfPartsForThreads(InboxOfParts, InboxOfThreads):
                 self._is_open = False
                 self._wake()
 
-    def _take_leftmost(self) -> Part:
-        part: object = self.data.popleft()
-        assert isinstance(part, Part)
-        self._let_in_when_low()
-        return part
-
     def _next(self) -> Message | None:
         if not self._crossed and self.data:
             self._raise_for_parts(self.data[0])

@@ -219,10 +219,11 @@ def _open(
         finally:
             outbox.end()
 
+    parts = host.open(live)
     try:
-        return WebSocket(host, host.open(live))
+        return WebSocket(host, parts)
     except BaseException:
-        # An interrupt between the two.
+        # An interrupt: until it is made nobody else would.
         host.abandon()
         raise
 

@@ -65,13 +65,15 @@ class Undisturbed:
                 raise
 
     def __exit__(self, *_: object) -> None:
-        self._is_left = True
         handler = self._handler
         if handler is None:
             return
-        _restore(handler)
-        if self._came:
-            handler(*self._came[0])
+        try:
+            _restore(handler)
+        finally:
+            self._is_left = True
+            if self._came:
+                handler(*self._came[0])
 
     def _put_off(self, number: int, frame: FrameType | None) -> None:
         # In a child that another thread has forked in the middle of it, the block is never left.

@@ -106,6 +106,13 @@ def test_the_handler_is_back_whatever_another_one_raises(alarm: Callable[[], Non
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_interrupt_is_not_lost_to_what_another_handler_raises(alarm: Callable[[], None]) -> None:
+    with pytest.raises(KeyboardInterrupt), Undisturbed():
+        signal.raise_signal(signal.SIGINT)
+        alarm()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_where_no_handler_can_run_there_is_nothing_to_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(number: int, handler: object) -> object:
         raise ValueError("signal only works in main thread of the main interpreter")

@@ -414,10 +414,12 @@ class SocketStream(AsyncBaseNetworkStream):
                     self._heard.set()
 
     async def _until_writable(self) -> None:
-        if self._writable is not None:
-            # One task waits for the socket, for all that do: who writes, and who reads what TLS has to answer.
+        # One task waits for the socket, for all that do: who writes, and who reads what TLS has to answer. When it is
+        # cancelled, another takes its place.
+        while self._writable is not None:
             await self._writable.wait()
-            return
+            if self._socket.fileno() < 0 or self.is_writable():
+                return
         self._writable = Event()
         try:
             await self._until_writable_alone()
