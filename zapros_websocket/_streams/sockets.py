@@ -130,7 +130,7 @@ class SocketStream(AsyncBaseNetworkStream):
         self._ends: Below | SharedTls = sock
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
         self._ssl_context = ssl_context
-        # What is asked whether the socket takes a byte, once somebody has.
+        # What is asked whether the socket takes a byte, where that is asked often.
         self._asked: Callable[[float], object] | None = None
         # Set by a sender that waits for the reader to take part in a handshake of TLS.
         self._heard: Event | None = None
@@ -254,9 +254,11 @@ class SocketStream(AsyncBaseNetworkStream):
         """Whether the socket takes a byte."""
         if self._socket.fileno() < 0:
             return False
-        if self._asked is None:
-            self._asked = until_ready(self._socket, to_write=True)
-        return bool(self._asked(0))
+        ask = self._asked or until_ready(self._socket, to_write=True)
+        if has_tls(self._top):
+            # It is asked for each message. That of a plain socket is seldom, and would take up memory for nothing.
+            self._asked = ask
+        return bool(ask(0))
 
     def send_now(self, data: bytes | bytearray) -> bytes | memoryview:
         """Write what the socket takes, and return what is left."""
