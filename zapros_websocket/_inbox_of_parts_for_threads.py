@@ -15,7 +15,7 @@ from ._portal import refuse_event_loop
 from ._protocol.messages import Message, Part
 from ._soon import Soon
 from ._time_left import time_left
-from ._undisturbed import Undisturbed
+from ._undisturbed import undisturbed
 from ._waiting import NewWaiter
 
 
@@ -99,10 +99,13 @@ class InboxOfPartsForThreads(InboxOfParts, InboxOfThreads):
 
     def leave_open(self) -> None:
         """Drop what is left of the message that is open, and let the next taker have the next."""
-        with Undisturbed(), self._mutex:
-            super().leave_open()
+        undisturbed(self._leave_open)
 
     # How it is done
+
+    def _leave_open(self) -> None:
+        with self._mutex:
+            super().leave_open()
 
     def _take_into(self, taken: list[Part]) -> None:
         if self.data:

@@ -28,7 +28,7 @@ from anyio import Event, move_on_after
 from ._protocol.frames import read_messages
 from ._protocol.session import Session
 from ._streams.base import READ_SIZE
-from ._undisturbed import Undisturbed
+from ._undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from ._protocol.messages import Message
@@ -93,8 +93,7 @@ class Lending:
     def read(self, queue: deque[Message]) -> None:
         """Read what is there, and queue the messages that it completes."""
         if self._direct.is_tls:
-            with Undisturbed():
-                self._read(queue)
+            undisturbed(self._read, queue)
         else:
             self._read(queue)
 

@@ -34,7 +34,7 @@ from ._protocol.messages import CloseMessage
 from ._protocol.outgoing import PING
 from ._protocol.session import State
 from ._streams.tls import PIECE
-from ._undisturbed import Undisturbed
+from ._undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from ._link import Link
@@ -198,9 +198,8 @@ class Outbox:
         sent: list[int] = []
         try:
             if direct.is_tls:
-                with Undisturbed():
-                    first = frame if size <= PIECE else memoryview(frame)[:PIECE]
-                    self._begin_here(direct, first, sent, size, others)
+                first = frame if size <= PIECE else memoryview(frame)[:PIECE]
+                undisturbed(self._begin_here, direct, first, sent, size, others)
             else:
                 self._begin_here(direct, frame, sent, size, others)
             if sent and sent[0] != size:
@@ -208,8 +207,7 @@ class Outbox:
         finally:
             if sent and sent[0] != size:
                 try:
-                    with Undisturbed():
-                        self._leave(memoryview(frame)[sum(sent) :])
+                    undisturbed(self._leave, memoryview(frame)[sum(sent) :])
                 except BaseException:
                     # An interrupt that came in front of it, or the handler of another signal.
                     self._leave(memoryview(frame)[sum(sent) :])
@@ -251,8 +249,7 @@ class Outbox:
         """Write what is left, while the socket takes some of it every now and then."""
         while (done := sum(sent)) < len(left) and direct.until_writable(PATIENCE):
             if direct.is_tls:
-                with Undisturbed():
-                    goes_on = self._write_some(direct, left[done : done + PIECE], sent)
+                goes_on = undisturbed(self._write_some, direct, left[done : done + PIECE], sent)
             else:
                 goes_on = self._write_some(direct, left[done:], sent)
             if not goes_on:

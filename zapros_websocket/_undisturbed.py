@@ -6,10 +6,11 @@ gives way for as long as the call takes, which is some microseconds, since nothi
 
 Invariants:
 
-- The handler is back when the block is left, however that is.
+- The handler is back when the call is over, however it ends.
 - An interrupt that came meanwhile is not lost: its handler is called then.
-- A stand-in that stayed behind, because the handler of another signal raised around the block, is taken for no handler
-  of the user, and passes on to that.
+- What stands in for the handler puts an interrupt off only while the call is on the stack. One that stayed behind,
+  because the handler of another signal raised around the call, and one in a child that another thread has forked in
+  the middle of it, pass on to the handler, and are taken for no handler of the user.
 
 What C code has put in front of Python's handler of SIGINT, as ``faulthandler.register`` does, is gone after the first.
 """
@@ -19,12 +20,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from inspect import currentframe
 from threading import get_ident, main_thread
-from time import monotonic
 from types import FrameType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 _Handler: TypeAlias = Callable[[int, "FrameType | None"], object]
+_T = TypeVar("_T")
 
 # Without making enums of all that goes in and out, which takes ten times as long.
 _bare: Final = sys.modules.get("_signal", signal)
@@ -32,79 +34,66 @@ _get: Final[Callable[[int], object]] = _bare.getsignal
 _set: Final[Callable[[int, _Handler], object]] = _bare.signal
 _SIGINT: Final = int(signal.SIGINT)
 
-# Seconds that a block can take; a stand-in that is called later has stayed behind.
-_LONGEST: Final = 1.0
 
-
-class Undisturbed:
-    """A block that an interrupt does not break into. It is used once."""
-
-    __slots__ = ("_began", "_came", "_handler", "_is_left", "_thread")
-
-    def __init__(self) -> None:
-        self._thread = get_ident()
-        self._handler: _Handler | None = None
-        self._came: list[tuple[int, FrameType | None]] = []
-        self._is_left = False
-        self._began = monotonic()
-
-    def __enter__(self) -> None:
-        if self._thread != main_thread().ident:
-            return
-        handler = _get(_SIGINT)
-        # What is no function is the doing of the system, and raises nothing here.
-        if callable(handler):
-            self._handler = handler = self.real(handler)
-            try:
-                _set(_SIGINT, self._put_off)
-            except ValueError:
-                # This is no thread in which handlers run, whatever ``threading`` takes for the main one.
-                self._handler = None
-            except BaseException:
-                _restore(handler)
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        handler = self._handler
-        if handler is None:
-            return
-        try:
-            _restore(handler)
-        finally:
-            self._is_left = True
-            if self._came:
-                handler(*self._came[0])
-
-    def _put_off(self, number: int, frame: FrameType | None) -> None:
-        # In a child that another thread has forked in the middle of it, the block is never left.
-        if get_ident() == self._thread and not self.is_over:
-            self._came.append((number, frame))
-        else:
-            assert self._handler is not None
-            self._handler(number, frame)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the block is left, as far as can be known: a handler may have raised in front of that."""
-        return self._is_left or monotonic() - self._began > _LONGEST
-
-    @staticmethod
-    def real(handler: _Handler) -> _Handler:
-        """The handler that one which has stayed behind stands for."""
-        stand_in = getattr(handler, "__self__", None)
-        if isinstance(stand_in, Undisturbed) and stand_in.is_over and stand_in._handler is not None:
-            return Undisturbed.real(stand_in._handler)
-        return handler
-
-
-def _restore(handler: _Handler) -> None:
-    """Set the handler, and then raise what the handlers of other signals have raised in front of that."""
+def undisturbed(call: Callable[..., _T], *arguments: Any) -> _T:
+    """Call it, and return what it returns; an interrupt that comes meanwhile comes out behind it."""
+    handler = _get(_SIGINT) if get_ident() == main_thread().ident else None
+    # What is no function is the doing of the system, and raises nothing here.
+    if not callable(handler):
+        return call(*arguments)
+    stand_in = _StandIn(_real(handler) if isinstance(handler, _StandIn) else handler)
     raised: BaseException | None = None
-    while True:
+    try:
         try:
-            _set(_SIGINT, handler)
-            break
-        except BaseException as error:
-            raised = raised or error
-    if raised is not None:
-        raise raised
+            _set(_SIGINT, stand_in)
+        except ValueError:
+            # This is no thread in which handlers run, whatever ``threading`` takes for the main one.
+            return call(*arguments)
+        return call(*arguments)
+    finally:
+        # Nothing is called in front of it: an interrupt, and what the handlers of other signals raise, comes behind a
+        # call, or as it begins.
+        while True:
+            try:
+                _set(_SIGINT, stand_in.handler)
+                break
+            except ValueError:
+                break
+            except BaseException as error:
+                raised = raised or error
+        if stand_in.came is not None:
+            stand_in.handler(*stand_in.came)
+        if raised is not None:
+            raise raised
+
+
+class _StandIn:
+    """What is called in the place of the handler of SIGINT."""
+
+    __slots__ = ("came", "handler")
+
+    def __init__(self, handler: _Handler) -> None:
+        self.handler = handler
+        self.came: tuple[int, FrameType | None] | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.is_needed_in(frame):
+            self.came = number, frame
+        else:
+            self.handler(number, frame)
+
+    def is_needed_in(self, frame: FrameType | None) -> bool:
+        """Whether the call for which it stands in is on the stack of ``frame``."""
+        while frame is not None:
+            if frame.f_code is undisturbed.__code__ and frame.f_locals.get("stand_in") is self:
+                return True
+            frame = frame.f_back
+        return False
+
+
+def _real(handler: _Handler) -> _Handler:
+    """The handler for which one stands in that has stayed behind."""
+    frame = currentframe()
+    while isinstance(handler, _StandIn) and not handler.is_needed_in(frame):
+        handler = handler.handler
+    return handler

@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from types import FrameType
 
 import pytest
 
 from zapros_websocket import _undisturbed
-from zapros_websocket._undisturbed import Undisturbed
+from zapros_websocket._undisturbed import undisturbed
 
 from .peers import Background
 
@@ -45,71 +44,82 @@ def alarm(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return arm
 
 
-def test_an_interrupt_comes_out_behind_the_block() -> None:
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def fail() -> None:
+    raise Alarm
+
+
+def test_an_interrupt_comes_out_behind_the_call() -> None:
     steps: list[str] = []
+
+    def call() -> None:
+        interrupt()
+        interrupt()
+        steps.append("done")
+
     with pytest.raises(KeyboardInterrupt):
-        with Undisturbed():
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-            steps.append("done")
+        undisturbed(call)
         steps.append("not reached")
     assert steps == ["done"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
 
 
-def test_without_an_interrupt_nothing_happens() -> None:
-    with Undisturbed():
-        pass
+def test_without_an_interrupt_it_returns_what_the_call_returns() -> None:
+    assert undisturbed(max, 1, 2) == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_what_the_block_raises_comes_out() -> None:
-    with pytest.raises(Alarm), Undisturbed():
-        raise Alarm
+def test_what_the_call_raises_comes_out() -> None:
+    with pytest.raises(Alarm):
+        undisturbed(fail)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_blocks_within_each_other() -> None:
+def test_calls_within_each_other() -> None:
     steps: list[str] = []
+
+    def call() -> None:
+        undisturbed(interrupt)
+        steps.append("done")
+
     with pytest.raises(KeyboardInterrupt):
-        with Undisturbed():
-            with Undisturbed():
-                signal.raise_signal(signal.SIGINT)
-            steps.append("done")
+        undisturbed(call)
         steps.append("not reached")
     assert steps == ["done"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_in_other_threads_no_handler_runs_and_none_is_touched() -> None:
-    def handler_inside() -> object:
-        with Undisturbed():
-            return signal.getsignal(signal.SIGINT)
-
-    assert Background(handler_inside).result() is signal.default_int_handler
+    handler = Background(lambda: undisturbed(signal.getsignal, signal.SIGINT)).result()
+    assert handler is signal.default_int_handler
 
 
 def test_a_signal_that_python_does_not_handle_is_left_alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Undisturbed():
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert undisturbed(signal.getsignal, signal.SIGINT) is signal.SIG_IGN
 
 
-@pytest.mark.parametrize("where", ["entering", "leaving"])
+@pytest.mark.parametrize("where", ["in front of it", "behind it"])
 def test_the_handler_is_back_whatever_another_one_raises(alarm: Callable[[], None], where: str) -> None:
-    block: AbstractContextManager[None] = Undisturbed()
-    if where == "entering":
+    if where == "in front of it":
         alarm()
-    with pytest.raises(Alarm), block:
-        alarm()
+    with pytest.raises(Alarm):
+        undisturbed(alarm)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_interrupt_is_not_lost_to_what_another_handler_raises(alarm: Callable[[], None]) -> None:
-    with pytest.raises(KeyboardInterrupt), Undisturbed():
-        signal.raise_signal(signal.SIGINT)
+    def call() -> None:
+        interrupt()
         alarm()
+
+    with pytest.raises(KeyboardInterrupt):
+        undisturbed(call)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -118,47 +128,56 @@ def test_where_no_handler_can_run_there_is_nothing_to_put_off(monkeypatch: pytes
         raise ValueError("signal only works in main thread of the main interpreter")
 
     monkeypatch.setattr(_undisturbed, "_set", refuse)
-    done = False
-    with Undisturbed():
-        done = True
-    assert done
+    assert undisturbed(max, 1, 2) == 2
 
 
 def test_a_child_that_another_thread_forks_meanwhile_is_interrupted_as_ever() -> None:
     seen: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
-    with Undisturbed():
-        inside = signal.getsignal(signal.SIGINT)
-        assert callable(inside)
-        # The thread that has forked is the main thread of the child.
-        Background(lambda: inside(signal.SIGINT, None)).result()
+
+    def call() -> None:
+        stand_in = signal.getsignal(signal.SIGINT)
+        assert callable(stand_in)
+        # The thread that has forked is the main thread of the child, and has a stack of its own.
+        Background(lambda: stand_in(signal.SIGINT, sys._getframe())).result()
         assert seen == [signal.SIGINT]
 
-
-def left_behind() -> Undisturbed:
-    """A block that another handler has kept from being left in order."""
-    block = Undisturbed()
-    block.__enter__()
-    return block
+    undisturbed(call)
+    assert seen == [signal.SIGINT]
 
 
-@pytest.mark.parametrize("is_noted", [True, False])
-def test_what_stayed_behind_passes_an_interrupt_on(monkeypatch: pytest.MonkeyPatch, is_noted: bool) -> None:
-    block = left_behind()
-    if is_noted:
-        block._is_left = True  # pyright: ignore[reportPrivateUsage]
-    else:
-        monkeypatch.setattr(_undisturbed, "_LONGEST", -1.0)
+def leave_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a stand-in stay behind, since another handler has kept the call from setting the handler again."""
+    setting = _undisturbed._set  # pyright: ignore[reportPrivateUsage]
+
+    def set_once(number: int, handler: Callable[[int, FrameType | None], object]) -> object:
+        if handler is signal.default_int_handler:
+            raise ValueError
+        return setting(number, handler)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_undisturbed, "_set", set_once)
+        undisturbed(bool)
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+
+
+def test_what_stayed_behind_passes_an_interrupt_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
+
+
+def test_what_stayed_behind_passes_an_interrupt_on_within_another_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(monkeypatch)
+    stale = signal.getsignal(signal.SIGINT)
+    assert callable(stale)
+    with pytest.raises(KeyboardInterrupt):
+        undisturbed(stale, signal.SIGINT, sys._getframe())
 
 
 def test_what_stayed_behind_is_not_taken_for_the_handler_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_undisturbed, "_LONGEST", -1.0)
-    left_behind()
-    left_behind()
-    with Undisturbed():
-        pass
+    leave_behind(monkeypatch)
+    undisturbed(bool)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -173,6 +192,6 @@ def test_a_handler_that_raises_again_and_again_ends_at_last(monkeypatch: pytest.
         return setting(number, handler)
 
     monkeypatch.setattr(_undisturbed, "_set", interrupted)
-    with pytest.raises(Alarm, match="2"), Undisturbed():
-        pass
+    with pytest.raises(Alarm, match="2"):
+        undisturbed(bool)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
