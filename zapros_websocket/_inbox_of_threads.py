@@ -99,7 +99,8 @@ class InboxOfThreads(Inbox):
     @property
     def is_full(self) -> bool:
         """Whether the reader has to wait: for room, or for the socket."""
-        return self._needs_room or self._is_on_loan
+        lending = self._lending
+        return self._needs_room or (lending is not None and (lending.is_wanted or lending.is_lent))
 
     @property
     def is_deaf(self) -> bool:
@@ -190,7 +191,7 @@ class InboxOfThreads(Inbox):
     def _fetch_and_take(self, timeout: float | None, take_next: Callable[[], Message | None]) -> Message | None:
         message: Message | None = None
         place = ThreadPlace()
-        began = monotonic()
+        give_up_at = None if timeout is None else monotonic() + timeout
         try:
             with self._mutex:
                 drop_left(self._waiting)
@@ -209,9 +210,7 @@ class InboxOfThreads(Inbox):
                 self._waiting.append(place)
             refuse_event_loop("await ws.recv()")
             while True:
-                if self._is_on_loan:
-                    self._read_here(place, _left_of(timeout, began))
-                is_woken = place.wait(_left_of(timeout, began))
+                is_woken = self._read_here(place, give_up_at) or place.wait(_left_until(give_up_at))
                 with self._mutex:
                     # One that is first is served also when a message came in the moment in which its time was over.
                     while self._waiting[0] is place and self._has_something:
@@ -219,8 +218,9 @@ class InboxOfThreads(Inbox):
                         message = take_next()
                         if self._is_served(message):
                             self._make_room()
-                            self._waiting.remove(place)
-                            self._wake()
+                            self._waiting.popleft()
+                            if self._waiting:
+                                self._wake()
                             self._ask_for_loan(message)
                             return message
                     if not is_woken:
@@ -239,10 +239,6 @@ class InboxOfThreads(Inbox):
 
     # How it is done
 
-    @property
-    def _is_on_loan(self) -> bool:
-        return self._lending is not None and (self._lending.is_wanted or self._lending.is_lent)
-
     def _ask_for_loan(self, message: Message | None) -> None:
         """Once a message was taken soon after the last, the next may be as well: this thread could read it itself."""
         lending = self._lending
@@ -257,34 +253,32 @@ class InboxOfThreads(Inbox):
         elif since < lending.patience / 2 and isinstance(message, (TextMessage, BinaryMessage)):
             lending.is_wanted = len(message.data) <= _SMALL
 
-    def _read_here(self, place: ThreadPlace, timeout: float | None) -> None:
-        """Read the socket in this thread, while it is lent, until a message comes or none has come for too long."""
-        assert self._lending is not None
-        patience = self._lending.patience
-        give_up_at = monotonic() + (patience if timeout is None else min(patience, timeout))
-        is_readable: object = False
-        while True:
+    def _read_here(self, place: ThreadPlace, give_up_at: float | None) -> bool:
+        """Read the socket in this thread if it is lent, until there is something to take, which is returned, or none
+        has come for too long."""
+        lending = self._lending
+        # Nobody lends it while somebody waits, so nothing but a loan from before is meant for this thread.
+        if lending is None or not lending.is_lent or self._waiting[0] is not place:
+            return False
+        give_back_at = monotonic() + lending.patience
+        until = give_back_at if give_up_at is None else min(give_back_at, give_up_at)
+        while (left := until - monotonic()) > 0 and lending.wait(left):
             with self._mutex:
-                if not self._lending.is_lent or self._waiting[0] is not place:
-                    return
-                if is_readable:
-                    self._read_without_waiting()
-                if self._has_something or not self._lending.is_lent:
-                    return
-            left = give_up_at - monotonic()
-            is_readable = left > 0 and self._lending.wait(left)
-            if not is_readable:
-                break
-        if timeout is None or timeout > patience:
+                if not lending.is_lent:
+                    return False
+                self._read_without_waiting()
+                if self._has_something or not lending.is_lent:
+                    return self._has_something
+        if until == give_back_at:
             with self._mutex:
-                self._lending.give_back()
+                lending.give_back()
+        return False
 
     def _read_without_waiting(self) -> None:
         if self._lending is not None and self._lending.is_lent:
             self._taking = self._popping
             self._crossed_bytes = READ_SIZE
             self._lending.read(self._crossed)
-            self._wake()
 
     def _wake(self) -> None:
         drop_left(self._waiting)
@@ -346,8 +340,8 @@ class InboxOfThreads(Inbox):
         return self._put - len(self.data) - len(self._crossed)
 
 
-def _left_of(timeout: float | None, began: float) -> float | None:
-    return None if timeout is None else max(0, timeout + began - monotonic())
+def _left_until(give_up_at: float | None) -> float | None:
+    return None if give_up_at is None else max(0, give_up_at - monotonic())
 
 
 def _too_late(timeout: float | None) -> TimeoutError:

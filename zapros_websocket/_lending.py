@@ -50,19 +50,6 @@ def popped(queue: deque[Any], number: int) -> Iterator[Any]:
     return map(_POPLEFT, repeat(queue, number))
 
 
-class _Unread:
-    """What was received in a thread: bytes, messages that were made of them, and the bytes behind those."""
-
-    __slots__ = ("is_foreign", "messages", "received", "rest")
-
-    def __init__(self, messages: list[Message], rest: bytes, *, is_foreign: bool) -> None:
-        self.received: list[bytes] = []
-        self.messages = deque(messages)
-        self.rest = rest
-        # Whether the rest is the business of the reader.
-        self.is_foreign = is_foreign
-
-
 class Lending:
     """The socket of a connection, in the hands of its reader or of the threads.
 
@@ -80,7 +67,12 @@ class Lending:
         self._direct = direct
         self._soon = soon
         self._limit = limit
-        self._unread = _Unread([], b"", is_foreign=False)
+        # What was received in a thread: bytes, messages that were made of them, the bytes behind those, and whether
+        # these are the business of the reader. They change in one step, between whose parts no interrupt comes.
+        self._received: list[bytes] = []
+        self._messages: deque[Message] = deque()
+        self._rest = b""
+        self._is_foreign = False
         self._reads = 0
         self.is_at_end = False
         self._error: OSError | None = None
@@ -98,23 +90,26 @@ class Lending:
             self._read(queue)
 
     def _read(self, queue: deque[Message]) -> None:
-        self._digest(queue)
-        unread = self._unread
+        received = self._received
+        if received or self._messages:
+            # An interrupt has come behind the last read.
+            self._digest(queue)
+            received = self._received
         try:
             with self._direct.mutex:
                 # An interrupt comes behind a call: what the socket gave is noted in the call that reads.
-                unread.received.extend(map(self._direct.receive, (READ_SIZE,)))
+                received.extend(map(self._direct.receive, (READ_SIZE,)))
         except (BlockingIOError, ssl.SSLWantReadError):
             return
         except ssl.SSLWantWriteError:
             self.give_back()
         except ssl.SSLEOFError:
-            unread.received.append(b"")
+            received.append(b"")
         except OSError as error:
             self._error = error
             self.give_back()
         except BaseException:
-            if self._direct.is_tls and not unread.received:
+            if self._direct.is_tls and not received:
                 # The handler of a signal that is no interrupt: what was read before it raised is gone.
                 self._error = OSError("a signal broke off a read of TLS")
                 self.give_back()
@@ -128,17 +123,17 @@ class Lending:
         self._soon(self.take_back)
 
     def _digest(self, queue: deque[Message]) -> None:
-        unread = self._unread
-        if unread.received:
-            received = unread.received[0]
+        if self._received:
+            received = self._received[0]
             self.is_at_end = not received
-            data = unread.rest + received if unread.rest else received
+            data = self._rest + received if self._rest else received
             messages: list[Message] = []
             stop, needed, failure = read_messages(data, 0, self._limit, None, messages)
-            is_foreign = not received or (stop < len(data) and (not needed or needed - stop > _LARGE))
-            self._unread = unread = _Unread(messages, data[stop:], is_foreign=is_foreign or failure is not None)
-        queue.extend(popped(unread.messages, len(unread.messages)))
-        if unread.is_foreign:
+            is_whole = bool(received) and (stop == len(data) or 0 < needed - stop <= _LARGE)
+            made = [], deque(messages), data[stop:], not is_whole or failure is not None
+            self._received, self._messages, self._rest, self._is_foreign = made
+        queue.extend(popped(self._messages, len(self._messages)))
+        if self._is_foreign:
             self.give_back()
 
     # In the event loop
@@ -152,7 +147,7 @@ class Lending:
         if rest is None:
             return False
         self._back = Event()
-        self._unread = _Unread([], rest, is_foreign=False)
+        self._received, self._messages, self._rest, self._is_foreign = [], deque(), rest, False
         self.is_lent = self.is_out = True
         return True
 
@@ -168,7 +163,7 @@ class Lending:
         """Leave the socket to the reader, and return what it has to take in first."""
         self.is_lent = self.is_wanted = self.is_out = False
         self._digest(queue)
-        return self._unread.rest
+        return self._rest
 
     def raise_error(self) -> None:
         """Raise the OSError with which a thread has found the socket broken."""
