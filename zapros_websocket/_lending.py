@@ -130,8 +130,8 @@ class Lending:
             messages: list[Message] = []
             stop, needed, failure = read_messages(data, 0, self._limit, None, messages)
             is_whole = bool(received) and (stop == len(data) or 0 < needed - stop <= _LARGE)
-            made = [], deque(messages), data[stop:], not is_whole or failure is not None
-            self._received, self._messages, self._rest, self._is_foreign = made
+            is_foreign = not is_whole or failure is not None
+            self._received, self._messages, self._rest, self._is_foreign = [], deque(messages), data[stop:], is_foreign
         queue.extend(popped(self._messages, len(self._messages)))
         if self._is_foreign:
             self.give_back()

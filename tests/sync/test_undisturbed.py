@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from inspect import currentframe
 from types import FrameType
 
 import pytest
@@ -139,7 +140,7 @@ def test_a_child_that_another_thread_forks_meanwhile_is_interrupted_as_ever() ->
         stand_in = signal.getsignal(signal.SIGINT)
         assert callable(stand_in)
         # The thread that has forked is the main thread of the child, and has a stack of its own.
-        Background(lambda: stand_in(signal.SIGINT, sys._getframe())).result()
+        Background(lambda: stand_in(signal.SIGINT, currentframe())).result()
         assert seen == [signal.SIGINT]
 
     undisturbed(call)
@@ -172,7 +173,7 @@ def test_what_stayed_behind_passes_an_interrupt_on_within_another_call(monkeypat
     stale = signal.getsignal(signal.SIGINT)
     assert callable(stale)
     with pytest.raises(KeyboardInterrupt):
-        undisturbed(stale, signal.SIGINT, sys._getframe())
+        undisturbed(stale, signal.SIGINT, currentframe())
 
 
 def test_what_stayed_behind_is_not_taken_for_the_handler_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,13 +47,15 @@ class TlsSocket:
     def __init__(self, below: Below, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self._below = below
         self._tls = tls
+        self._read = cast("Callable[[int, memoryview], int]", tls.read)
         self._incoming = incoming
         self._outgoing = outgoing
         # What is below has not taken of what was encrypted, and the bytes of a caller that this stands for.
         self._owed = _NOTHING
         self._promised = 0
-        # Whether the last read brought as much as it could.
+        # Whether the last read brought as much as it could, from below, and whether it filled a buffer.
         self._was_full = False
+        self._is_cut = False
         # What comes behind that which was read last: the end, or what is wrong.
         self._is_at_end = False
         self._failure: ssl.SSLError | None = None
@@ -92,14 +94,14 @@ class TlsSocket:
 
     def recv_all(self, _: int) -> bytes:
         """All bytes that can be had, whatever their number; none at the end of the stream."""
-        return self.recv(BUFFER_SIZE)
+        buffer = buffer_here()
+        return bytes(buffer[: self.recv_into(buffer)])
 
     @enable_ki_protection
     def recv_into(self, buffer: memoryview) -> int:
         """Receive into ``buffer`` what it has room for; 0 at the end of the stream."""
         if self._failure is not None:
             raise self._failure.with_traceback(None)
-        read = cast("Callable[[int, memoryview], int]", self._tls.read)
         count, size = 0, len(buffer)
         is_urgent = False
         try:
@@ -107,7 +109,7 @@ class TlsSocket:
                 self._fill()
             while True:
                 try:
-                    more = read(size - count, buffer[count:])
+                    more = self._read(size - count, buffer[count:] if count else buffer)
                     count += more
                 except ssl.SSLWantReadError:
                     if count:
@@ -129,6 +131,7 @@ class TlsSocket:
                 raise
             self._failure = error
         finally:
+            self._is_cut = count == size
             if self._has_answer:
                 self._answer(is_urgent=is_urgent)
         return count
@@ -139,8 +142,10 @@ class TlsSocket:
         return self._has_some() or self._has_answer or self._was_full or is_pending_below
 
     def _has_some(self) -> bool:
-        ends = self._is_at_end or self._failure is not None
-        return ends or self._incoming.pending > 0 or self._tls.pending() > 0
+        if self._is_at_end or self._failure is not None or self._incoming.pending > 0:
+            return True
+        # Of a record that was read to its end OpenSSL keeps nothing.
+        return self._is_cut and self._tls.pending() > 0
 
     @property
     def _has_answer(self) -> bool:
