@@ -60,16 +60,16 @@ class AskingServer:
             got = bytearray()
             while len(got) < whole:
                 got += tls.recv(65536)
-            key = got[whole - len(PAYLOAD) - 4 : whole - len(PAYLOAD)]
             masked = got[whole - len(PAYLOAD) :]
-            plain = int.from_bytes(masked, "big") ^ int.from_bytes(key * (len(PAYLOAD) // 4), "big")
+            mask = got[whole - len(PAYLOAD) - 4 : whole - len(PAYLOAD)] * (len(PAYLOAD) // 4)
+            plain = int.from_bytes(masked, "big") ^ int.from_bytes(mask, "big")
             self.received.update(plain.to_bytes(len(PAYLOAD), "big"))
             # The answer stands behind what was encrypted before it, and in front of what is sent next.
             tls.recv(65536)
             certificate = tls.getpeercert() or {}
             tls.sendall(frame(TEXT, repr(certificate.get("subjectAltName")).encode()))
-            while tls.recv(65536):
-                pass
+            # A close frame, to which the end is an answer.
+            tls.recv(65536)
 
     def end(self) -> None:
         self.ask.set()
@@ -91,7 +91,7 @@ def asking(authority: trustme.CA, server_context: ssl.SSLContext) -> Iterator[As
 @pytest.fixture
 def somebody(authority: trustme.CA, client_context: ssl.SSLContext) -> ssl.SSLContext:
     """A context of a client that says who it is, when it is asked."""
-    authority.issue_cert("somebody.example").configure_cert(client_context)
+    authority.issue_cert("somebody.example").configure_cert(client_context)  # pyright: ignore[reportUnknownMemberType]
     client_context.post_handshake_auth = True
     return client_context
 
