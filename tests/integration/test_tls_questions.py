@@ -80,7 +80,7 @@ class AskingServer:
 
 @pytest.fixture
 def asking(authority: trustme.CA, server_context: ssl.SSLContext) -> Iterator[AskingServer]:
-    authority.configure_trust(server_context)
+    authority.configure_trust(server_context)  # pyright: ignore[reportUnknownMemberType]
     server_context.verify_mode = ssl.CERT_OPTIONAL
     server_context.post_handshake_auth = True
     server = AskingServer(server_context)
