@@ -115,7 +115,6 @@ class Outbox:
             ConnectionClosed: the connection is closed or closing.
             RuntimeError: it has to wait, and an event loop runs in this thread.
         """
-        self.raise_unless_open()
         direct = self._direct
         if direct is not None and not self._unsent and opcode < PING:
             frame = frames.encode(opcode, payload)
@@ -220,6 +219,7 @@ class Outbox:
             if (
                 self._unsent != others
                 or turn.is_taken
+                or self._closing is not None
                 or self._writer.is_over
                 or self._session.has_control
                 or self._session.state is not State.OPEN
