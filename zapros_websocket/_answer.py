@@ -79,9 +79,19 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, zapros.ZaprosError):
         return error
     if isinstance(error, OSError):
-        return zapros.ConnectionError(f"the connection failed during the opening handshake: {error}")
+        return zapros.ConnectionError(f"the connection failed during the opening handshake: {_reason(error)}")
     if isinstance(error, (trio.BrokenResourceError, anyio.BrokenResourceError, anyio.EndOfStream)):
         return zapros.ConnectionError(f"the connection was lost during the opening handshake: {error!r}")
     if type(error).__module__.partition(".")[0] == "h11":
         return HandshakeError(f"the opening handshake failed: the answer was not HTTP/1.1 ({error})")
     return error
+
+
+def _reason(error: BaseException) -> str:
+    """What it says, or what its causes do; or what it is, when they are silent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if str(cause):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

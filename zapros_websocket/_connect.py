@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import trio
-from anyio import CancelScope, move_on_after
+from anyio import CancelScope, get_cancelled_exc_class, move_on_after
 from zapros import URL, AsyncClient, AsyncStdNetworkHandler, Headers, RequestContext
 
 from ._connection import AsyncWebSocket
@@ -127,6 +127,10 @@ class aconnect_ws:
             else:
                 with CancelScope(shield=True), move_on_after(SHORT):
                     await self._connection.close()
+        except get_cancelled_exc_class():
+            # A bug has cancelled the tasks, and this with them: it is what is told.
+            if self._bug is None:
+                raise
         finally:
             # From here on a cancellation from outside waits until all is cleaned up, which has a deadline.
             self._tasks.cancel_scope.shield = True

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ._inbox_of_parts_for_threads import InboxOfPartsForThreads
+from ._portal import process, refuse_fork
 from ._protocol.messages import BinaryMessage, Message, Part, TextMessage
 from ._time_left import time_left
 
@@ -29,12 +30,14 @@ class IncomingMessage:
         self._inbox = inbox
         self._timeout = timeout
         self._raise_closed = raise_closed
+        self._forks = process.forks
         self._was_entered = False
         self._whole: str | bytes = b""
         self._parts: InboxOfPartsForThreads | None = None
 
     def __enter__(self) -> Self:
         """Wait for the message, as ``recv_chunks`` says."""
+        refuse_fork(self._forks)
         left = time_left(self._timeout)
         while True:
             message: Message | Part | None
@@ -59,7 +62,7 @@ class IncomingMessage:
     ) -> None:
         """Drop what is left of the message."""
         parts, self._parts, self._whole = self._parts, None, b""
-        if parts is not None:
+        if parts is not None and self._forks == process.forks:
             parts.leave_open()
 
     def __iter__(self) -> Self:
@@ -69,11 +72,12 @@ class IncomingMessage:
         """The next chunk, of ``str`` or of ``bytes``, which is never empty.
 
         Raises:
-            RuntimeError: its block was not entered.
+            RuntimeError: its block was not entered, or was entered before the process was forked.
             ConnectionClosed, TimeoutError: as ``recv_chunks`` says.
         """
         if not self._was_entered:
             raise RuntimeError("chunks are received in a block: with ws.recv_chunks() as message")
+        refuse_fork(self._forks)
         chunk, self._whole = self._whole, b""
         while not chunk and self._parts is not None:
             part = self._parts.take_part_within(self._timeout)

@@ -14,7 +14,7 @@ import atexit
 import os
 import threading
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 import trio
@@ -79,6 +79,8 @@ class Process:
     def __init__(self) -> None:
         # How often the process and its parents were forked, to tell what they left from what is its own.
         self.forks = 0
+        # Portals that threads have gone into before a fork, and that have no thread behind it.
+        self.inherited: WeakSet[BlockingPortal] = WeakSet()
         self.begin()
 
     def begin(self) -> None:
@@ -89,6 +91,7 @@ class Process:
     def after_fork(self) -> None:
         """Have nothing again."""
         self.forks += 1
+        self.inherited.update(self.ways)
         self.begin()
 
 
@@ -109,6 +112,20 @@ def way_into(portal: BlockingPortal) -> Soon:
     if portal not in process.ways:
         process.ways[portal] = portal.call(soon)
     return process.ways[portal]
+
+
+def refuse_inherited(portal: BlockingPortal) -> None:
+    """Raise RuntimeError in a process that inherited the portal by a fork, and not the thread that it leads to."""
+    # One that was not in use before the fork has nothing to go by but that.
+    thread: int | None = getattr(portal, "_event_loop_thread_id", None)
+    is_alone = (
+        process.forks > 0 and thread is not None and all(thread != other.ident for other in threading.enumerate())
+    )
+    if is_alone or portal in process.inherited:
+        raise RuntimeError(
+            "this portal was started before the process was forked, and its thread belongs to the parent: start another "
+            "one here, or leave portal= out"
+        )
 
 
 def refuse_event_loop(instead: str) -> None:

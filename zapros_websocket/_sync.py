@@ -35,7 +35,7 @@ from ._observed import ObservedSession
 from ._observer import Observer, check_observer
 from ._opening import Opened, Opening
 from ._outbox import Outbox
-from ._portal import process, refuse_event_loop, refuse_fork, shared_portal
+from ._portal import process, refuse_event_loop, refuse_fork, refuse_inherited, shared_portal
 from ._protocol.messages import BinaryMessage, CloseCode, CloseMessage, Message, TextMessage
 from ._protocol.options import Options, PerMessageDeflateExtension, check_number
 from ._protocol.outgoing import BytesLike, Chunks, check_compress, close_message, outgoing
@@ -137,6 +137,8 @@ class connect_ws:
     def __enter__(self) -> WebSocket:
         """Connect."""
         refuse_event_loop("async with aconnect_ws(...)")
+        if self._portal is not None:
+            refuse_inherited(self._portal)
         portal = self._portal or shared_portal()
         if self._client is None:
             # Nothing that lives on with the connection may keep this alive, which keeps it from being collected.

@@ -88,6 +88,21 @@ async def test_a_bug_in_the_tasks_of_a_connection_cancels_the_block_and_comes_ou
     assert server.stream.is_closed
 
 
+async def test_a_bug_comes_out_also_of_a_block_that_has_taken_it_for_an_end(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, data: bytes) -> None:
+        raise AssertionError
+
+    with pytest.raises(AssertionError):
+        async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+            monkeypatch.setattr(Session, "receive", fail)
+            await server.peer.write(b"x")
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+    assert server.stream.is_closed
+
+
 async def test_a_connection_that_is_stopped_before_its_task_has_begun_says_goodbye(server: MemoryServer) -> None:
     async with aconnect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
         began = anyio.current_time()

@@ -561,6 +561,17 @@ async def test_network_errors_stay_zapros_own_and_nothing_of_h11_or_anyio_comes_
     assert caught.value is raised or caught.value.__cause__ is raised
 
 
+@pytest.mark.parametrize("with_cause", [True, False])
+async def test_a_network_error_that_says_nothing_is_explained_by_its_cause_or_its_kind(*, with_cause: bool) -> None:
+    silent = BrokenPipeError()
+
+    def answer(request: Request) -> Response:
+        raise silent from (OSError("the cable was cut") if with_cause else None)
+
+    with pytest.raises(zapros.ConnectionError, match="the cable was cut" if with_cause else "BrokenPipeError"):
+        await connect(AsyncClient(handler=Handler(answer)))
+
+
 async def test_trailing_data_may_be_missing(server: MemoryServer) -> None:
     class Terse(MemoryServer):
         async def ahandle(self, request: Request) -> Response:

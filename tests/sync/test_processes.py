@@ -142,6 +142,84 @@ def test_after_a_fork_the_child_gets_an_error_and_can_connect_anew() -> None:
     assert lines[5:] == ["from the child", "from the parent"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("is_known", [True, False])
+def test_after_a_fork_a_portal_that_was_inherited_is_refused(*, is_known: bool) -> None:
+    output = run(
+        f"""
+        from anyio.from_thread import start_blocking_portal
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        with start_blocking_portal() as portal:
+            if {is_known}:
+                with connect_ws("ws://test/", client=server.client, portal=portal, close_timeout=0):
+                    pass
+            child = os.fork()
+            if child == 0:
+                try:
+                    connect_ws("ws://test/", client=server.client, portal=portal).__enter__()
+                except RuntimeError as error:
+                    print(error)
+                with start_blocking_portal() as own:
+                    with connect_ws("ws://test/", client=server.client, portal=own) as other:
+                        other.send("from the child")
+                        print(server.peer.receive_message())
+                        Background(server.peer.serve)
+                sys.stdout.flush()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    refused, sent = output.splitlines()
+    assert "this portal was started before the process was forked" in refused
+    assert sent == "from the child"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_after_a_fork_in_the_middle_of_a_message_it_is_that_of_the_parent() -> None:
+    output = run(
+        """
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        from wsproto.events import TextMessage
+
+        def chunks():
+            yield "from "
+            global child
+            child = os.fork()
+            yield "the parent" if child else "the child"
+
+        with connect_ws(
+            "ws://test/", client=server.client, max_message_size=10, stream_large_messages=True, close_timeout=0
+        ) as ws:
+            server.peer.send(TextMessage("x" * 100))
+            try:
+                late = ws.recv_chunks()
+                with ws.recv_chunks() as message:
+                    ws.send(chunks())
+                    if not child:
+                        next(message)
+            except RuntimeError as error:
+                print(error)
+            if not child:
+                try:
+                    with ws.recv_chunks() as message:
+                        pass
+                except RuntimeError as error:
+                    print(error)
+                try:
+                    late.__enter__()
+                except RuntimeError as error:
+                    print(error)
+                sys.stdout.flush()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            print(server.peer.receive_message())
+        """
+    )
+    *refused, sent = output.splitlines()
+    assert len([line for line in refused if "before the process was forked" in line]) == len(refused) == 3
+    assert sent == "from the parent"
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 interrupts also where a call has returned")
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such timer")
 def test_no_message_is_lost_to_a_storm_of_interrupts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 
 import pytest
@@ -81,6 +82,24 @@ def test_a_stream_of_another_make_is_driven_by_threads() -> None:
         assert ws.ping() >= 0
     serving.result()
     assert ws.close_code == 1000
+    server.close()
+
+
+def test_a_stream_that_is_derived_from_that_of_zapros_does_what_it_says() -> None:
+    written: list[bytes] = []
+
+    class Noting(zapros.SyncStream):
+        def write_all(self, data: bytes, timeout: float | None = None) -> int:
+            written.append(data)
+            return super().write_all(data, timeout)
+
+    server = PairServer(stream=lambda sock: Noting(sock, upgrade_ssl_context=ssl.create_default_context()))
+    with connect_ws("ws://test/", client=server.client) as ws:
+        serving = Background(lambda: [server.peer.receive_message(), server.peer.serve()])
+        ws.send(b"hello")
+    serving.result()
+    # A message, and the close frame.
+    assert [data[0] & 0xF for data in written] == [0x2, 0x8]
     server.close()
 
 

@@ -21,7 +21,8 @@ _InMemory: TypeAlias = "tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]"
 def taken_over(stream: BaseNetworkStream) -> SocketStream | BlockingStream:
     """The stream to go on with; called in the event loop that drives it, when nobody else uses ``stream`` any more."""
     tls = _tls_in_memory(stream)
-    if not isinstance(stream, SyncStream) or isinstance(tls, str):
+    # One that is derived from it has a ``read`` and a ``write_all`` of its own.
+    if type(stream) is not SyncStream or isinstance(tls, str):
         return BlockingStream(stream)
     sock = stream.sock
     sock.setblocking(False)
