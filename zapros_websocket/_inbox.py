@@ -95,17 +95,22 @@ class Inbox:
         if self._waiting:
             self._wake()
 
-    def put(self, messages: Sequence[Message]) -> None:
-        """Add messages of any kind."""
+    def put(self, messages: Sequence[Message], size: int | None = None) -> None:
+        """Add messages of any kind, as ``put_data`` does."""
+        data: list[Data] = []
         for message in messages:
             if isinstance(message, (TextMessage, BinaryMessage, Part)):
-                self.put_data((message,))
+                if self._is_wanted(message):
+                    data.append(message)
             else:
                 if self._control is _NO_CONTROL:
                     self._control = deque()
-                self._control.append((self._put, message))
+                self._control.append((self._put + len(data), message))
                 if len(self._control) > MAX_CONTROL:
                     self._control.popleft()
+        if data:
+            # All at once: what is looked at for the bounds is much for each of them.
+            self.put_data(data, size)
         self._settle()
         self._wake()
 
@@ -229,6 +234,9 @@ class Inbox:
     @property
     def _has_something(self) -> bool:
         return self._ended or bool(self.data) or bool(self._control)
+
+    def _is_wanted(self, message: Data) -> bool:
+        return not self._dropping
 
     def _settle(self) -> None:
         self.is_simple = not (self._control or self._waiting)

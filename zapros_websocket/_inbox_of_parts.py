@@ -36,13 +36,7 @@ class InboxOfParts(Inbox):
 
     def put_data(self, messages: Sequence[Data], size: int | None = None) -> None:
         """Add what one read has brought, but for what is left of a message that nobody wants."""
-        kept: list[Data] = []
-        for message in messages:
-            if not self._is_skipping:
-                kept.append(message)
-            elif isinstance(message, Part) and message.is_final:
-                self._is_skipping = False
-        super().put_data(kept)
+        super().put_data([message for message in messages if self._is_wanted(message)])
         self._wake_for_parts()
 
     def end(self) -> None:
@@ -115,6 +109,12 @@ class InboxOfParts(Inbox):
     @property
     def _has_something(self) -> bool:
         return not self._is_open and super()._has_something
+
+    def _is_wanted(self, message: Data) -> bool:
+        if self._is_skipping:
+            self._is_skipping = not (isinstance(message, Part) and message.is_final)
+            return False
+        return super()._is_wanted(message)
 
     def _settle(self) -> None:
         self.is_simple = False

@@ -154,10 +154,10 @@ class InboxOfThreads(Inbox):
                 # Unlike that of the inbox, the reader hears of it when all is taken: see ``_cross``.
                 self.low_mark = 0
 
-    def put(self, messages: Sequence[Message]) -> None:
-        """Add messages of any kind."""
+    def put(self, messages: Sequence[Message], size: int | None = None) -> None:
+        """Add messages of any kind, as ``put_data`` does."""
         with self._mutex:
-            super().put(messages)
+            super().put(messages, size)
 
     def end(self) -> None:
         """Nothing more comes: who finds the queue empty takes None."""

@@ -278,14 +278,16 @@ class Link:
 
     def _give_out(self, messages: list[Message], size: int | None) -> bool:
         session = self.session
+        if session.inflates:
+            size = None
         if session.has_seen_control:
             session.has_seen_control = False
-            self.inbox.put([message for message in messages if not self._is_for_itself(message)])
+            self.inbox.put([message for message in messages if not self._is_for_itself(message)], size)
             if session.has_control and not self.writer.flush_now():
                 # The reader has it written: what takes in may be called from where no task can be started.
                 return False
         elif messages:
-            self.inbox.put_data(messages, None if session.inflates else size)  # type: ignore[arg-type]
+            self.inbox.put_data(messages, size)  # type: ignore[arg-type]
         return not (self.inbox.is_full or session.has_more or session.state is State.CLOSED)
 
     def _is_for_itself(self, message: Message) -> bool:

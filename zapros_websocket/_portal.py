@@ -118,13 +118,11 @@ def refuse_inherited(portal: BlockingPortal) -> None:
     """Raise RuntimeError in a process that inherited the portal by a fork, and not the thread that it leads to."""
     # One that was not in use before the fork has nothing to go by but that.
     thread: int | None = getattr(portal, "_event_loop_thread_id", None)
-    is_alone = (
-        process.forks > 0 and thread is not None and all(thread != other.ident for other in threading.enumerate())
-    )
-    if is_alone or portal in process.inherited:
+    is_gone = process.forks > 0 and thread not in {None, *(other.ident for other in threading.enumerate())}
+    if is_gone or portal in process.inherited:
         raise RuntimeError(
-            "this portal was started before the process was forked, and its thread belongs to the parent: start another "
-            "one here, or leave portal= out"
+            "this portal was started before the process was forked, and its thread belongs to the parent: start "
+            "another one here, or leave portal= out"
         )
 
 

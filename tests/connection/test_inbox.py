@@ -5,8 +5,10 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from zapros_websocket import BinaryMessage
-from zapros_websocket._inbox import MAX_BYTES, MAX_MESSAGES, Inbox
+from zapros_websocket import BinaryMessage, PingMessage, PongMessage, _inbox
+from zapros_websocket._inbox import MAX_BYTES, MAX_MESSAGES, Data, Inbox
+from zapros_websocket._inbox_of_parts import InboxOfParts
+from zapros_websocket._protocol.messages import Message
 from zapros_websocket._waiting import new_waiter_here
 
 pytestmark = pytest.mark.anyio
@@ -62,3 +64,23 @@ async def test_a_put_while_full_moves_the_low_mark() -> None:
     while inbox.is_full:
         inbox.pop()
     assert not inbox.data
+
+
+@pytest.mark.parametrize("kind", [Inbox, InboxOfParts])
+async def test_a_ping_among_many_messages_makes_none_of_them_dearer(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Inbox]
+) -> None:
+    measured: list[Data] = []
+
+    def size_of(message: Data) -> int:
+        measured.append(message)
+        return len(message.data)
+
+    monkeypatch.setattr(_inbox, "size_of", size_of)
+    messages: list[Message] = [sized(1)] * 5000
+    control: list[Message] = [PingMessage(b"1"), PongMessage(b"2")]
+    inbox = kind(new_waiter_here())
+    inbox.put([*messages, *control, *messages, *control], 4 * len(messages))
+    # Where parts may be among them each is measured; the mark at which the reader goes on is looked for once.
+    assert len(measured) <= 2 * len(messages) + MAX_MESSAGES
+    assert [inbox.pop() for _ in range(2 * len(messages) + 4)] == [*messages, *control, *messages, *control]

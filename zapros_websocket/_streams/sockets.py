@@ -286,7 +286,6 @@ class SocketStream(AsyncBaseNetworkStream):
     def _receiver(self, sink: Sink) -> Callable[[], Next]:
         """What receives once and without waiting, and says what to do next."""
         tells_twice = not is_uvloop_here()
-        buffer = buffer_here()
         recv_into = self._ends.recv_into
         pending = self._pending
         # What an ``ssl.SSLSocket`` gives out at once; TLS in memory knows by itself whether there is more.
@@ -294,7 +293,8 @@ class SocketStream(AsyncBaseNetworkStream):
 
         def receive() -> Next:
             room = sink.room()
-            into = buffer if room is None else room
+            # An event loop of asyncio may go on in another thread, while this one has another event loop.
+            into = room or buffer_here()
             most = len(into) if pending is None else most_of_tls
             try:
                 count = recv_into(into)
@@ -305,7 +305,7 @@ class SocketStream(AsyncBaseNetworkStream):
                     room.release()
                 if self._heard is not None:
                     self._heard.set()
-            if not (sink.take(buffer[:count]) if room is None or not count else sink.fill(count)):
+            if not (sink.take(into[:count]) if room is None or not count else sink.fill(count)):
                 return Next.STOP
             # A read that brought less than it could has taken all that was there. But where a reset stands behind it,
             # and came with it, uvloop does not call again.
