@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import ClassVar
@@ -32,6 +33,7 @@ from zapros_websocket import (
     aconnect_ws,
 )
 from zapros_websocket._streams import sockets
+from zapros_websocket._streams.tls import buffer_here
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +77,19 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         theirs, _ = listener.accept()
     ours.setblocking(False)
     return ours, theirs
+
+
+class Watched(Collected):
+    """One that looks whose buffer it is that it takes from."""
+
+    def __init__(self) -> None:
+        super().__init__(wants=2)
+        self.is_of_this_thread: list[bool] = []
+
+    def take(self, data: bytes | memoryview) -> bool:
+        assert isinstance(data, memoryview)
+        self.is_of_this_thread.append(data.obj is buffer_here().obj)
+        return super().take(data)
 
 
 @pytest.fixture
@@ -494,3 +509,28 @@ async def test_two_tasks_may_wait_until_the_same_socket_takes_a_byte() -> None:
         assert done == [True, True]
     await stream.close()
     assert not stream.is_writable()
+
+
+def test_an_event_loop_that_goes_on_in_another_thread_receives_into_the_buffer_of_that() -> None:
+    async def begin() -> tuple[sockets.SocketStream, socket.socket, Watched, asyncio.Future[None]]:
+        stream, theirs = pair()
+        sink = Watched()
+        pumping = asyncio.ensure_future(stream.pump(sink))
+        theirs.sendall(b"1")
+        await sink.has_taken.wait()
+        return stream, theirs, sink, pumping
+
+    loop = asyncio.new_event_loop()
+    stream, theirs, sink, pumping = loop.run_until_complete(begin())
+
+    async def go_on() -> None:
+        theirs.sendall(b"2")
+        await pumping
+        await stream.close()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(go_on()))
+    thread.start()
+    thread.join()
+    loop.close()
+    theirs.close()
+    assert sink.is_of_this_thread == [True, True]

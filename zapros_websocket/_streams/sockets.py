@@ -294,7 +294,7 @@ class SocketStream(AsyncBaseNetworkStream):
         def receive() -> Next:
             room = sink.room()
             # An event loop of asyncio may go on in another thread, while this one has another event loop.
-            into = room or buffer_here()
+            into = buffer_here() if room is None else room
             most = len(into) if pending is None else most_of_tls
             try:
                 count = recv_into(into)
@@ -305,7 +305,11 @@ class SocketStream(AsyncBaseNetworkStream):
                     room.release()
                 if self._heard is not None:
                     self._heard.set()
-            if not (sink.take(into[:count]) if room is None or not count else sink.fill(count)):
+            if not count:
+                goes_on = sink.take(b"")
+            else:
+                goes_on = sink.take(into[:count]) if room is None else sink.fill(count)
+            if not goes_on:
                 return Next.STOP
             # A read that brought less than it could has taken all that was there. But where a reset stands behind it,
             # and came with it, uvloop does not call again.
