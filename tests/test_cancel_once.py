@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Generator
 
 import anyio
 import outcome
@@ -62,6 +63,91 @@ async def test_a_cancelled_call_cleans_up_first() -> None:
     assert scope.cancelled_caught
     assert callee.is_clean
     assert trio.current_time() == pytest.approx(scope.deadline + GRACE / 2)  # pyright: ignore[reportUnknownMemberType]
+
+
+@on_trio
+async def test_a_call_that_is_cancelled_before_it_begins_does_not_begin() -> None:
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await cancelled_once(begin)
+    assert scope.cancelled_caught
+    assert not begun
+
+
+@on_trio
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_call_that_is_about_to_run_when_it_is_cancelled_goes_on_to_its_next_wait(turns: int) -> None:
+    steps: list[int] = []
+    callee = Callee(GRACE / 2)
+
+    async def step() -> None:
+        for number in range(3):
+            await trio.lowlevel.checkpoint()
+            steps.append(number)
+        await callee()
+        steps.append(3)
+
+    began = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancelled_once, step)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert not scope.cancelled_caught
+    # It had not begun, or went on to its wait, beyond which there was nothing but its cleanup.
+    assert steps in ([], [0, 1, 2])
+    assert callee.is_clean == bool(steps)
+    assert trio.current_time() - began == (GRACE / 2 if steps else 0)
+
+
+@on_trio
+async def test_a_call_that_never_waits_is_cancelled_after_the_grace() -> None:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+
+    async def run_on() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            clock.jump(GRACE / 10)
+
+    with trio.move_on_after(5) as scope:
+        await cancelled_once(run_on)
+    assert scope.cancelled_caught
+    assert trio.current_time() <= scope.deadline + 2 * GRACE
+
+
+@on_trio
+async def test_a_cancellation_of_its_own_shields_nothing() -> None:
+    callee = Callee()
+
+    async def call() -> None:
+        with trio.move_on_after(1):
+            await trio.sleep_forever()
+        await callee()
+
+    with trio.move_on_after(5) as scope:
+        await cancelled_once(call)
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(scope.deadline)  # pyright: ignore[reportUnknownMemberType]
+
+
+@on_trio
+async def test_what_is_no_wish_of_trio_is_an_error_that_says_so() -> None:
+    class Foreign:
+        def __await__(self) -> Generator[str]:
+            yield "a future of another library"
+
+    async def call() -> None:
+        await Foreign()
+
+    with pytest.raises(TypeError, match="another library"):
+        await cancelled_once(call)
 
 
 @on_trio

@@ -5,14 +5,17 @@ and closes it, in awaits that are not shielded: a request that is cancelled woul
 
 Invariants:
 
-- A cancellation from outside reaches the callee once; what it awaits from then on is shielded for ``GRACE`` seconds.
+- A cancellation from outside reaches the callee once, in a wait: what it awaits from then on is shielded for ``GRACE``
+  seconds. A callee that has not begun does not begin, and one that is about to run is let go on to its next wait.
 - What the callee raises comes out bare; what interrupts the wait for it goes before that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from types import coroutine
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -27,16 +30,26 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
 
     Cancelling it waits for the cleanup, within the grace. A result that is there all the same is returned.
     """
+    await trio.lowlevel.checkpoint_if_cancelled()
     stop = trio.CancelScope(shield=True)
     cleanup = trio.CancelScope()
     over = trio.Event()
+    steps = 0
     results: list[_T] = []
     errors: list[BaseException] = []
+
+    async def call() -> None:
+        if not errors:
+            results.append(await function())
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
 
     async def run() -> None:
         try:
             with stop, cleanup:
-                results.append(await function())
+                await _in_steps(call(), step)
         except BaseException as error:
             errors.append(error)
         finally:
@@ -48,11 +61,18 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
             await over.wait()
         except BaseException as interruption:
             errors.append(interruption)
-            # The cancellation is on its way to the task before the shield goes up behind it.
-            stop.cancel()
-            cleanup.shield = True
-            with trio.move_on_after(GRACE, shield=True):
+            with trio.move_on_after(GRACE, shield=True) as grace:
+                seen = -1
+                while seen != steps and not (over.is_set() or grace.cancel_called):
+                    # One that is about to run would find the shield, and nothing of the cancellation behind it. It may
+                    # have its turn behind that of this task.
+                    seen = steps
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                stop.cancel()
+                cleanup.shield = True
                 await over.wait()
+            stop.cancel()
             cleanup.shield = False
     if results and all(isinstance(error, trio.Cancelled) for error in errors):
         return results[0]
@@ -60,3 +80,19 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
     # comes after it finds nothing. Raises when the call was cancelled, which it still is.
     await trio.lowlevel.checkpoint_if_cancelled()
     raise errors[0]
+
+
+@coroutine
+def _in_steps(call: Coroutine[Any, Any, None], step: Callable[[], None]) -> Generator[Any, Any, None]:
+    """Run ``call``, and tell in front of each step that it goes from one wait to the next."""
+    go_on = partial(call.send, None)
+    while True:
+        step()
+        try:
+            wish = go_on()
+        except StopIteration:
+            return
+        try:
+            go_on = partial(call.send, (yield wish))
+        except BaseException as error:
+            go_on = partial(call.throw, error)

@@ -305,11 +305,7 @@ class SocketStream(AsyncBaseNetworkStream):
                     room.release()
                 if self._heard is not None:
                     self._heard.set()
-            if not count:
-                goes_on = sink.take(b"")
-            else:
-                goes_on = sink.take(into[:count]) if room is None else sink.fill(count)
-            if not goes_on:
+            if not (sink.fill(count) if room is not None and count else sink.take(into[:count] if count else b"")):
                 return Next.STOP
             # A read that brought less than it could has taken all that was there. But where a reset stands behind it,
             # and came with it, uvloop does not call again.
