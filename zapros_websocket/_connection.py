@@ -148,9 +148,15 @@ class AsyncWebSocket(AsyncBaseWebSocket):
                 return
             opcode, payload = prepared
         if opcode <= BINARY:
-            # Whoever has to let others run does so in its turn: nobody who calls later goes in front.
-            if not self._is_due() and self._send_now(opcode, payload, compress):
-                return
+            if not self._is_due():
+                if self._send_now(opcode, payload, compress):
+                    return
+            else:
+                await self._pace.raise_if_cancelled()
+                if self._send_now(opcode, payload, compress):
+                    # Not before: nobody who calls later goes in front.
+                    await self._pace.let_others_run()
+                    return
         elif not self._link.stream.carries_control:
             await self._pace.observe()
             self._link.raise_unless_open()

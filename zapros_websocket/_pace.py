@@ -67,6 +67,17 @@ class Pace(Protocol):
         """Count as well, raise if the task is cancelled, and let the scheduler run when it is time."""
         ...
 
+    async def raise_if_cancelled(self) -> None:
+        """Raise if the task is cancelled; nothing else runs before that is known."""
+        ...
+
+    async def let_others_run(self) -> None:
+        """Let the scheduler run when it is time, and leave a cancellation that comes meanwhile to the next operation.
+
+        Only a native one of asyncio comes out of it.
+        """
+        ...
+
 
 class _Count:
     """The operations that may still skip a turn of the scheduler, on all connections of an event loop together."""
@@ -117,6 +128,14 @@ class TrioPace:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def raise_if_cancelled(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def let_others_run(self) -> None:
+        if self._count.left <= 0:
+            self._count.left = EVERY
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 class AsyncioPace:
@@ -174,9 +193,17 @@ class AsyncioPace:
             self._count.left = EVERY
             await asyncio.sleep(0)
             return
+        await self.raise_if_cancelled()
+
+    async def raise_if_cancelled(self) -> None:
         await checkpoint_if_cancelled()
         if _must_cancel(current_task()):
             # task.cancel() was called by the task itself, and is to be raised at its next suspension: this one.
+            await cancel_shielded_checkpoint()
+
+    async def let_others_run(self) -> None:
+        if self._count.left <= 0:
+            self._count.left = EVERY
             await cancel_shielded_checkpoint()
 
 

@@ -106,6 +106,28 @@ async def test_a_thousand_sends_take_two_system_calls_for_every_32(wire: Wire) -
         assert received + wire.read() == [b"x" * 64] * 960
 
 
+@gathering
+async def test_tasks_that_send_at_the_same_time_do_not_wait_for_each_other(wire: Wire) -> None:
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        before = wire.ours.sends
+        received: list[str] = []
+
+        async def send(name: str) -> None:
+            for number in range(320):
+                await ws.send(f"{name}{number}")
+                received.extend(map(str, wire.read()))
+
+        async with anyio.create_task_group() as tasks:
+            for name in "abc":
+                tasks.start_soon(send, name)
+        await next_turn()
+        received.extend(map(str, wire.read()))
+        assert wire.ours.sends - before <= 3 * 960 // 32
+        for name in "abc":
+            assert [text for text in received if text[0] == name] == [f"{name}{number}" for number in range(320)]
+
+
 async def test_without_c_a_burst_is_gathered_where_trio_counts_the_turns(
     wire: Wire, anyio_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
