@@ -162,7 +162,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             self._link.raise_unless_open()
             return
         encode = partial(self._session.encode, opcode, payload, compress)
-        await self._link.write(encode, between=opcode >= PING)
+        await self._link.write(encode, between=opcode >= PING, size=len(payload))
 
     async def _send_text(self, message: TextMessage, compress: bool | None) -> None:
         await self.send(message, compress=compress)

@@ -302,10 +302,12 @@ class Link:
 
     # Writing
 
-    async def write(self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False) -> None:
+    async def write(
+        self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False, size: int | None = None
+    ) -> None:
         """Write what ``encode`` gives, in turn; it is called while the session is open, or not at all.
 
-        ``first`` and ``between`` are those of the turn.
+        ``first`` and ``between`` are those of the turn; ``size`` is that of a message, in bytes.
 
         Raises:
             ConnectionClosed: the connection is closed or closing, or the write did not succeed.
@@ -315,7 +317,7 @@ class Link:
             self.raise_unless_open()
             return encode()
 
-        error = await self.writer.write(encode_while_open, first=first, between=between)
+        error = await self.writer.write(encode_while_open, first=first, between=between, size=size)
         if error is not None:
             await self._raise_when_reading_is_over(error)
 

@@ -69,8 +69,10 @@ class NextTurn:
                 self._is_asked = False
                 if self._act():
                     await self._go_on()
-                self._parked = self._new_waiter()
-                await self._parked.wait()
+                if not self._is_asked:
+                    # Who asks while it goes on cannot wake it.
+                    self._parked = self._new_waiter()
+                    await self._parked.wait()
         finally:
             self._parked = None
             self._is_running = False

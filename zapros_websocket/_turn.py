@@ -5,13 +5,19 @@ Invariants:
 - The turn is handed over: nobody can take it between the one who gives it back and the first who waits.
 - A wait that is cancelled keeps nothing: a turn that it had already been given goes to the next.
 - Between the fragments of a message the turn is given to those only who ask to be ``first`` or to go ``between``.
+- A job is done once: by who has waited with it, or by who had the turn before and took it over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
+from typing import TypeAlias
 
 from ._waiting import NewWaiter, Waiter
+
+Job: TypeAlias = "Callable[[], bytes]"
+"""What is written in a turn, encoded when it is called."""
 
 
 class Turn:
@@ -25,30 +31,51 @@ class Turn:
         self._waiting_first: list[Waiter] = []
         # Those among the waiting who may go between.
         self._between: set[Waiter] = set()
+        # And what those wait to do whom another may save the wait.
+        self._jobs: dict[Waiter, Job] = {}
         # A message was begun and not ended: ``is_taken`` then, also while nobody has the turn.
         self._is_in_message = False
         self._is_between = False
 
-    async def take(self, *, first: bool = False, between: bool = False) -> None:
+    async def take(self, *, first: bool = False, between: bool = False, job: Job | None = None) -> bool:
         """Wait for the turn, behind all who wait already or, with ``first``, in front of all who do not say so.
 
         ``between`` is for what may stand between the fragments of a message, as what is ``first`` may, but waits in
         line otherwise. Not a checkpoint when the turn is free. Cancelling it has no effect on the others.
+
+        It returns whether the caller has the turn: not when another has taken over the ``job`` and done it.
         """
         given = self._enter(first=first, between=between)
         if given is None:
-            return
+            return True
+        if job is not None:
+            self._jobs[given] = job
         waiting = self._waiting_first if first else self._waiting
         try:
             await given.wait()
         except BaseException:
             if given in waiting:
                 waiting.remove(given)
-            else:
+            elif job is None or given in self._jobs:
                 self.give_back()
             raise
         finally:
             self._between.discard(given)
+            is_left = job is None or self._jobs.pop(given, None) is not None
+        return is_left
+
+    @property
+    def has_job(self) -> bool:
+        """Whether the next who waits does so with a job."""
+        is_next = self._waiting and not (self._waiting_first or self._is_in_message)
+        return bool(is_next) and self._waiting[0] in self._jobs
+
+    def take_over(self) -> Job:
+        """Take the job of the next who waits, and wake that one; it is to be done in the step and the turn of the
+        caller."""
+        given = self._waiting.pop(0)
+        given.wake()
+        return self._jobs.pop(given)
 
     def take_now(self) -> bool:
         """Take the turn as one who would be ``first``, if that need not wait; whether it was taken."""

@@ -21,6 +21,11 @@ long over:
 - It is less than ``_GATHERED`` bytes and one small message.
 - How it failed, the next call says.
 
+When the stream has no room, those who send wait in line for the turn. Who gives it back writes for them, with one call,
+what they wait to write, up to ``_GATHERED`` bytes and a message below ``_LARGE``, and it belongs to sends that have
+returned as well. If each were woken to write for itself, those who send one message after the other would go on waiting
+for each other for ever after.
+
 On trio an interrupt (KeyboardInterrupt) comes behind what is done in a plain call, and never into the middle of it.
 """
 
@@ -38,7 +43,7 @@ from ._pace import Pace
 from ._protocol.frames import encode
 from ._protocol.session import Session
 from ._streams.base import ByteStream, eager
-from ._turn import Turn
+from ._turn import Job, Turn
 from ._waiting import NewWaiter
 
 # Bytes of a message that is not encoded before it is known that some of it can be written.
@@ -214,19 +219,22 @@ class Writer:
         return not left
 
     async def write(
-        self, encode: Callable[[], bytes], *, first: bool = False, between: bool = False
+        self, encode: Job, *, first: bool = False, between: bool = False, size: int | None = None
     ) -> Exception | None:
         """Wait for the turn and for the wire, and write; return what kept it from being written whole.
 
-        What ``encode`` raises comes out, and nothing has been written then. Cancelling it before the first byte is
-        written has no effect.
+        ``size`` is that of a message, in bytes. What ``encode`` raises comes out, and nothing has been written then.
+        Cancelling it before the first byte is written has no effect.
         """
         self.write_gathered()
-        await self._turn.take(first=first, between=between)
+        job = encode if size is not None and size < _LARGE and not between else None
+        if not await self._turn.take(first=first, between=between, job=job):
+            self._pace.waited()
+            return None
         try:
             return await self._write(encode)
         finally:
-            self._turn.give_back()
+            self._give_back()
 
     async def finish(self, rest: memoryview) -> Exception | None:
         """Write the rest of a frame that was begun in the turn to write, and give that turn back.
@@ -237,7 +245,7 @@ class Writer:
         try:
             return await self._write(bytes)
         finally:
-            self._turn.give_back()
+            self._give_back()
 
     async def flush(self) -> None:
         """Write the control frames that are pending, behind what is left of others and somebody finishes."""
@@ -255,7 +263,19 @@ class Writer:
         self.is_over = True
         self._session.drop_control()
 
-    async def _write(self, encode: Callable[[], bytes]) -> Exception | None:
+    @enable_ki_protection
+    def _give_back(self) -> None:
+        """Write for those who wait, as far as that can be, and hand the turn to the next."""
+        turn = self._turn
+        if turn.has_job and self._eager is not None and not self.is_over and self._session.is_simple:
+            # What the stream does not take of it somebody has to finish.
+            while turn.has_job and len(self._gathered) < _GATHERED and self._next_turn.ask():
+                self._gathered += turn.take_over()()
+            if self.write_gathered():
+                return
+        turn.give_back()
+
+    async def _write(self, encode: Job) -> Exception | None:
         if self.is_over:
             return WriteStoppedError()
         left: bytes | memoryview = b""

@@ -5,6 +5,7 @@ The socket is real; it counts how often something is sent, and takes as little a
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import ssl
@@ -16,6 +17,7 @@ from types import FrameType
 
 import anyio
 import pytest
+import trio
 import trustme
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
@@ -126,6 +128,121 @@ async def test_tasks_that_send_at_the_same_time_do_not_wait_for_each_other(wire:
         assert wire.ours.sends - before <= 3 * 960 // 32
         for name in "abc":
             assert [text for text in received if text[0] == name] == [f"{name}{number}" for number in range(320)]
+
+
+@gathering
+@pytest.mark.parametrize("most", [1 << 20, 300])
+async def test_those_who_had_to_wait_in_line_go_on_without_waiting_for_each_other(wire: Wire, most: int) -> None:
+    # More than the socket has room for, with or without compression.
+    large = Random(0).randbytes(1 << 20)
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        received: list[object] = []
+
+        async def send(name: str) -> None:
+            for number in range(320):
+                await ws.send(f"{name}{number}")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, large)
+            await anyio.wait_all_tasks_blocked()
+            for name in "abc":
+                tasks.start_soon(send, name)
+            await anyio.wait_all_tasks_blocked()
+            while not received:
+                received += wire.read()
+                await checkpoint()
+            assert received.pop(0) == large
+            wire.ours.sends, wire.ours.most = 0, most
+            while len(received) < 960:
+                received += wire.read()
+                await checkpoint()
+        # Some 6,000 bytes: a call for each of them would be 960.
+        assert wire.ours.sends <= 4 * 960 // 32
+        for name in "abc":
+            assert [text for text in received if str(text)[0] == name] == [f"{name}{number}" for number in range(320)]
+
+
+async def test_one_who_waits_in_line_and_is_cancelled_sends_nothing(wire: Wire) -> None:
+    large = Random(0).randbytes(1 << 20)
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        received: list[object] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ws.send, large)
+            await anyio.wait_all_tasks_blocked()
+            cancelled = anyio.CancelScope()
+
+            async def send_in_vain() -> None:
+                with cancelled:
+                    await ws.send("2")
+
+            for send in (partial(ws.send, "1"), send_in_vain, partial(ws.send, "3")):
+                tasks.start_soon(send)
+                await anyio.wait_all_tasks_blocked()
+            cancelled.cancel()
+            await anyio.wait_all_tasks_blocked()
+            while len(received) < 3:
+                received += wire.read()
+                await checkpoint()
+        await ws.send("4")
+        await next_turn()
+        assert [*received, *wire.read()] == [large, "1", "3", "4"]
+
+
+async def test_what_another_has_taken_over_is_written_and_no_longer_that_of_who_has_waited(wire: Wire) -> None:
+    async with wire.connect() as ws, anyio.create_task_group() as tasks:
+        await begin(ws, wire)
+        turn = ws._link.turn  # pyright: ignore[reportPrivateUsage]
+        ended: list[str] = []
+
+        async def send() -> None:
+            try:
+                await ws.send("1")
+                ended.append("sent")
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        assert await turn.take()
+        if trio.lowlevel.in_trio_run():
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+            ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+        else:
+            sending = asyncio.ensure_future(send())
+            await anyio.wait_all_tasks_blocked()
+            ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+            # A native cancellation comes out although the task was woken.
+            sending.cancel()
+        assert wire.read() == ["1"]
+        assert not turn.is_taken
+        assert await turn.take()
+        await anyio.wait_all_tasks_blocked()
+        assert ended == ["sent" if trio.lowlevel.in_trio_run() else "cancelled"]
+        # Nobody has given away a turn that was not theirs.
+        assert turn.is_taken
+        turn.give_back()
+
+
+async def test_a_socket_that_breaks_under_what_was_taken_over_fails_the_next_call(wire: Wire) -> None:
+    async with wire.connect() as ws, anyio.create_task_group() as tasks:
+        await begin(ws, wire)
+        assert await ws._link.turn.take()  # pyright: ignore[reportPrivateUsage]
+        failed: list[str] = []
+
+        async def send() -> None:
+            await ws.send("1")
+            with pytest.raises(ConnectionClosed) as caught:
+                await ws.send("2")
+            failed.append(str(caught.value.__cause__))
+
+        tasks.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        wire.ours.error = ConnectionResetError("reset by peer")
+        ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+        await anyio.sleep(60)
+        assert failed == ["reset by peer"]
 
 
 async def test_without_c_a_burst_is_gathered_where_trio_counts_the_turns(
