@@ -117,7 +117,8 @@ class AsyncWebSocket(AsyncBaseWebSocket):
 
         Cancelling it before the first byte is written has no effect on the connection. Cancelling it in the middle of
         a message breaks the connection, and every later call says so. So does an iterable that raises, when a chunk
-        of it is written; what it raises comes out as it is.
+        of it is written; what it raises comes out as it is. Behind the last byte only a native cancellation of asyncio
+        can come out of it, and has no effect on the connection or the message.
 
         Args:
             message: The message.
