@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 
 import anyio
 import outcome
@@ -80,6 +80,21 @@ async def test_a_call_that_is_cancelled_before_it_begins_does_not_begin() -> Non
 
 
 @on_trio
+async def test_a_call_that_is_cancelled_in_the_turn_in_which_it_would_begin_may_not_begin() -> None:
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+        await trio.sleep_forever()
+
+    # The order in which trio runs the two tasks is drawn anew in each turn.
+    for _ in range(40):
+        with trio.move_on_after(0):
+            await cancelled_once(begin)
+    assert len(begun) < 40
+
+
+@on_trio
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_call_that_is_about_to_run_when_it_is_cancelled_goes_on_to_its_next_wait(turns: int) -> None:
     steps: list[int] = []
@@ -120,6 +135,41 @@ async def test_a_call_that_never_waits_is_cancelled_after_the_grace() -> None:
         await cancelled_once(run_on)
     assert scope.cancelled_caught
     assert trio.current_time() <= scope.deadline + 2 * GRACE
+
+
+@on_trio
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_call_that_is_woken_while_it_is_cancelled_goes_on_to_its_next_wait(turns: int) -> None:
+    # The order in which trio runs the tasks is drawn anew in each turn.
+    for _ in range(20):
+        callee = Callee(GRACE / 2)
+        woken = trio.Event()
+
+        async def wait_twice(callee: Callee = callee, woken: trio.Event = woken) -> None:
+            try:
+                await woken.wait()
+            except trio.Cancelled:
+                callee.is_clean = True
+                raise
+            await callee()
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def call(scope: trio.CancelScope = scope, what: Callable[[], Awaitable[None]] = wait_twice) -> None:
+                with scope:
+                    await cancelled_once(what)
+
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            woken.set()
+        assert scope.cancelled_caught
+        assert callee.is_clean
+        assert trio.current_time() - began <= GRACE / 2
 
 
 @on_trio

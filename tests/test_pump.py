@@ -369,6 +369,25 @@ async def test_a_cancellation_is_observed_also_where_the_event_loop_keeps_it_els
     assert await ws.recv() == BinaryMessage(b"kept")
 
 
+async def test_messages_are_sent_also_where_the_event_loop_keeps_its_cancellations_elsewhere(
+    connected: tuple[AsyncWebSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pace, "knows_trio", False)
+    monkeypatch.setattr(_pace, "knows_anyio", False)
+    ws, theirs = connected
+    async with turns_of_another() as turns:
+        for number in range(100):
+            await ws.send(b"%d" % number)
+            assert await read_message(theirs) == b"%d" % number
+    assert turns() >= 100 // 32
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await ws.send(b"in vain")
+    assert scope.cancelled_caught
+    await ws.send(b"next")
+    assert await read_message(theirs) == b"next"
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_task_in_no_scope_is_asked_about_each_time(connected: tuple[AsyncWebSocket, socket.socket]) -> None:
     ws, theirs = connected

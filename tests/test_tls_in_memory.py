@@ -136,6 +136,18 @@ def test_what_there_is_no_room_for_is_pending(pair: Pair, size: int) -> None:
         pair.receive()
 
 
+def test_what_another_has_left_of_a_record_is_pending(pair: Pair) -> None:
+    pair.send(b"the beginning, and the end")
+    assert pair.receive(14) == b"the beginning,"
+    ours = pair.ours
+    # As if somebody had read who knows nothing of this class.
+    parts = (ours._below, ours._tls, ours._incoming, ours._outgoing)  # pyright: ignore[reportPrivateUsage]
+    pair.ours = TlsSocket(*parts)
+    assert pair.ours.pending()
+    assert pair.receive() == b" and the end"
+    assert not pair.ours.pending()
+
+
 def test_a_record_that_is_larger_than_what_is_asked_for_is_waited_for(pair: Pair) -> None:
     pair.send(b"x" * 10_000)
     wire = pair.plain.recv(20_000)

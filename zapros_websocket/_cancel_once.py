@@ -12,10 +12,9 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from functools import partial
-from types import coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import trio
 
@@ -34,22 +33,16 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
     stop = trio.CancelScope(shield=True)
     cleanup = trio.CancelScope()
     over = trio.Event()
-    steps = 0
+    state = _State()
     results: list[_T] = []
     errors: list[BaseException] = []
 
-    async def call() -> None:
-        if not errors:
-            results.append(await function())
-
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-
     async def run() -> None:
+        state.task = trio.lowlevel.current_task()
         try:
             with stop, cleanup:
-                await _in_steps(call(), step)
+                if not errors:
+                    results.append(await function())
         except BaseException as error:
             errors.append(error)
         finally:
@@ -61,13 +54,12 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
             await over.wait()
         except BaseException as interruption:
             errors.append(interruption)
-            with trio.move_on_after(GRACE, shield=True) as grace:
-                seen = -1
-                while seen != steps and not (over.is_set() or grace.cancel_called):
-                    # One that is about to run would find the shield, and nothing of the cancellation behind it. It may
-                    # have its turn behind that of this task.
-                    seen = steps
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+            with trio.move_on_after(GRACE, shield=True) as grace, state.watched():
+                # One that is about to run would find the shield, and nothing of the cancellation behind it. What was so
+                # before anybody looked has run after two turns, in whatever order trio runs the tasks of each.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                while state.is_about_to_run and not grace.cancel_called:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 stop.cancel()
                 cleanup.shield = True
@@ -82,17 +74,26 @@ async def cancelled_once(function: Callable[[], Awaitable[_T]]) -> _T:
     raise errors[0]
 
 
-@coroutine
-def _in_steps(call: Coroutine[Any, Any, None], step: Callable[[], None]) -> Generator[Any, Any, None]:
-    """Run ``call``, and tell in front of each step that it goes from one wait to the next."""
-    go_on = partial(call.send, None)
-    while True:
-        step()
+class _State(trio.abc.Instrument):
+    """Whether a task waits, or will run in the next turn or two."""
+
+    def __init__(self) -> None:
+        self.task: trio.lowlevel.Task | None = None
+        self.is_about_to_run = False
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Look at it from here on."""
+        trio.lowlevel.add_instrument(self)
         try:
-            wish = go_on()
-        except StopIteration:
-            return
-        try:
-            go_on = partial(call.send, (yield wish))
-        except BaseException as error:
-            go_on = partial(call.throw, error)
+            yield
+        finally:
+            trio.lowlevel.remove_instrument(self)
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.is_about_to_run = True
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self.is_about_to_run = False

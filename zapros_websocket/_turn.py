@@ -70,11 +70,13 @@ class Turn:
         is_next = self._waiting and not (self._waiting_first or self._is_in_message)
         return bool(is_next) and self._waiting[0] in self._jobs
 
-    def take_over(self) -> Job:
+    def take_over(self) -> Job | None:
         """Take the job of the next who waits, and wake that one; it is to be done in the step and the turn of the
-        caller."""
-        given = self._waiting.pop(0)
-        given.wake()
+        caller. None for one that was cancelled, and does not know of it yet."""
+        given = self._waiting[0]
+        if not given.wake():
+            return None
+        self._waiting.pop(0)
         return self._jobs.pop(given)
 
     def take_now(self) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from inspect import currentframe
 from threading import get_ident, main_thread
 from types import FrameType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 _Handler: TypeAlias = Callable[[int, "FrameType | None"], object]
 _T = TypeVar("_T")
@@ -47,8 +47,9 @@ def undisturbed(call: Callable[..., _T], *arguments: Any) -> _T:
         try:
             _set(_SIGINT, stand_in)
         except ValueError:
-            # This is no thread in which handlers run, whatever ``threading`` takes for the main one.
-            return call(*arguments)
+            if _may_set():
+                # It is that of the handler of another signal.
+                raise
         return call(*arguments)
     finally:
         # Nothing is called in front of it: an interrupt, and what the handlers of other signals raise, comes behind a
@@ -57,9 +58,9 @@ def undisturbed(call: Callable[..., _T], *arguments: Any) -> _T:
             try:
                 _set(_SIGINT, stand_in.handler)
                 break
-            except ValueError:
-                break
             except BaseException as error:
+                if isinstance(error, ValueError) and _get(_SIGINT) is not stand_in:
+                    break
                 raised = raised or error
         if stand_in.came is not None:
             stand_in.handler(*stand_in.came)
@@ -89,6 +90,15 @@ class _StandIn:
                 return True
             frame = frame.f_back
         return False
+
+
+def _may_set() -> bool:
+    """Whether this is a thread in which handlers run, and not only what ``threading`` takes for the main one."""
+    try:
+        _set(_SIGINT, cast("_Handler", _get(_SIGINT)))
+    except ValueError:
+        return False
+    return True
 
 
 def _real(handler: _Handler) -> _Handler:

@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 class Place(Protocol):
     """The place in a queue of one who waits."""
 
-    def wake(self) -> None:
+    def wake(self) -> object:
         """Let the wait end; more than once has no effect."""
 
 
@@ -27,6 +27,10 @@ class Waiter(Place, Protocol):
 
     async def wait(self) -> None:
         """Wait for ``wake``; in the same step in which the waiter is made. Cancelling it has no effect on others."""
+
+    def wake(self) -> bool:
+        """End the wait, and say whether that was in time: not when it was cancelled, or woken before."""
+        ...
 
 
 NewWaiter: TypeAlias = Callable[[], Waiter]
@@ -43,10 +47,11 @@ class TrioWaiter:
     async def wait(self) -> None:
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
-    def wake(self) -> None:
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
+    def wake(self) -> bool:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+        return task is not None
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -64,9 +69,11 @@ class AsyncioWaiter:
     async def wait(self) -> None:
         await self._future
 
-    def wake(self) -> None:
-        if not self._future.done():
+    def wake(self) -> bool:
+        is_waiting = not self._future.done()
+        if is_waiting:
             self._future.set_result(None)
+        return is_waiting
 
 
 class Signal:

@@ -232,9 +232,13 @@ class Writer:
             self._pace.waited()
             return None
         try:
-            return await self._write(encode)
-        finally:
-            self._give_back()
+            error = await self._write(encode)
+        except BaseException:
+            # What comes out of here has written nothing, and says nothing of the stream.
+            self._turn.give_back()
+            raise
+        self._give_back()
+        return error
 
     async def finish(self, rest: memoryview) -> Exception | None:
         """Write the rest of a frame that was begun in the turn to write, and give that turn back.
@@ -268,11 +272,17 @@ class Writer:
         """Write for those who wait, as far as that can be, and hand the turn to the next."""
         turn = self._turn
         if turn.has_job and self._eager is not None and not self.is_over and self._session.is_simple:
-            # What the stream does not take of it somebody has to finish.
-            while turn.has_job and len(self._gathered) < _GATHERED and self._next_turn.ask():
-                self._gathered += turn.take_over()()
-            if self.write_gathered():
-                return
+            try:
+                # What the stream does not take of it somebody has to finish.
+                while turn.has_job and len(self._gathered) < _GATHERED and self._next_turn.ask():
+                    job = turn.take_over()
+                    if job is None:
+                        break
+                    self._gathered += job()
+            finally:
+                if not self.write_gathered():
+                    turn.give_back()
+            return
         turn.give_back()
 
     async def _write(self, encode: Job) -> Exception | None:

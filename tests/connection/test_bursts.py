@@ -65,6 +65,13 @@ async def next_turn() -> None:
     await anyio.wait_all_tasks_blocked()
 
 
+def raising(error: type[BaseException]) -> Callable[..., object]:
+    def fail(*_: object) -> object:
+        raise error
+
+    return fail
+
+
 async def begin(ws: AsyncWebSocket, wire: Wire) -> None:
     """Let the connection start what it is made of, and begin to count."""
     await next_turn()
@@ -188,6 +195,78 @@ async def test_one_who_waits_in_line_and_is_cancelled_sends_nothing(wire: Wire) 
         await ws.send("4")
         await next_turn()
         assert [*received, *wire.read()] == [large, "1", "3", "4"]
+
+
+async def test_those_who_wait_in_line_and_are_cancelled_together_send_nothing(wire: Wire) -> None:
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        # The order in which trio runs those who are cancelled is drawn anew in each turn.
+        for _ in range(20):
+            filled = wire.fill()
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    for number in range(6):
+                        tasks.start_soon(ws.send, str(number))
+                    await anyio.wait_all_tasks_blocked()
+                    scope.cancel()
+            assert scope.cancelled_caught
+            wire.drain(filled)
+            await next_turn()
+            assert wire.read() == []
+            assert not ws._link.turn.is_taken  # pyright: ignore[reportPrivateUsage]
+        await ws.send("next")
+        assert wire.read() == ["next"]
+
+
+async def test_a_deadline_of_one_who_sends_sends_nothing_of_the_others(wire: Wire) -> None:
+    async with wire.connect() as ws:
+        await begin(ws, wire)
+        filled = wire.fill()
+        sent: list[str] = []
+
+        async def send(text: str) -> None:
+            await ws.send(text)
+            sent.append(text)
+
+        async with anyio.create_task_group() as tasks:
+            with anyio.move_on_after(1):
+                for text in "abc":
+                    tasks.start_soon(send, text)
+                await send("x" * 10)
+            await anyio.wait_all_tasks_blocked()
+            assert sent == []
+            wire.drain(filled)
+        await next_turn()
+        assert sorted(sent) == sorted(map(str, wire.read())) == ["a", "b", "c"]
+
+
+async def test_a_job_that_cannot_be_done_keeps_no_turn(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire.connect() as ws, anyio.create_task_group() as tasks:
+        await begin(ws, wire)
+        assert await ws._link.turn.take()  # pyright: ignore[reportPrivateUsage]
+        with monkeypatch.context() as patch:
+            patch.setattr(type(ws._session), "encode", raising(MemoryError))  # pyright: ignore[reportPrivateUsage]
+            tasks.start_soon(ws.send, "too much")
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(MemoryError):
+                ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+        await ws.send("next")
+        await next_turn()
+        assert wire.read() == ["next"]
+
+
+async def test_what_the_socket_does_not_take_of_what_was_taken_over_is_finished(wire: Wire) -> None:
+    async with wire.connect() as ws, anyio.create_task_group() as tasks:
+        await begin(ws, wire)
+        assert await ws._link.turn.take()  # pyright: ignore[reportPrivateUsage]
+        for text in ("1", "2"):
+            tasks.start_soon(ws.send, text)
+            await anyio.wait_all_tasks_blocked()
+        wire.ours.most = 3
+        ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+        await next_turn()
+        assert wire.read() == ["1", "2"]
+        assert not ws._link.turn.is_taken  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_what_another_has_taken_over_is_written_and_no_longer_that_of_who_has_waited(wire: Wire) -> None:

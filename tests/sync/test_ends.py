@@ -44,6 +44,14 @@ def test_what_was_opened_before_a_fork_is_refused(server: PairServer, monkeypatc
             ws.part(ValueError())
 
 
+def test_a_portal_that_was_in_use_before_a_fork_is_refused(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start_blocking_portal() as portal:
+        monkeypatch.setattr(process, "inherited", {portal})
+        with pytest.raises(RuntimeError, match="start another one here"):
+            connect_ws("ws://test/", client=server.client, portal=portal).__enter__()
+    assert not server.peers
+
+
 def test_a_forked_process_begins_anew() -> None:
     forked = Process()
     portal = forked.shared.portal()

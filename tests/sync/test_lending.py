@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import wsproto.events as ws_events
 
+from tests.raw_frames import BINARY, frame
 from zapros_websocket import (
     BinaryMessage,
     CloseMessage,
@@ -332,3 +333,12 @@ def test_an_interrupt_loses_nothing(server: PairServer) -> None:
             assert ws.recv() == TextMessage("for the next")
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def test_what_an_interrupt_has_left_unparsed_comes_before_what_is_read_next(server: PairServer) -> None:
+    with connect_ws("ws://test/", client=server.client, close_timeout=0) as ws:
+        lending = lend(ws, server)
+        # As an interrupt leaves it that comes behind the call in which the socket was read.
+        lending._received.append(frame(BINARY, b"four"))  # pyright: ignore[reportPrivateUsage]
+        server.peer.send(ws_events.TextMessage("five"))
+        assert [ws.recv(), ws.recv()] == [BinaryMessage(b"four"), TextMessage("five")]

@@ -132,6 +132,23 @@ def test_where_no_handler_can_run_there_is_nothing_to_put_off(monkeypatch: pytes
     assert undisturbed(max, 1, 2) == 2
 
 
+@pytest.mark.parametrize("where", [1, 2])
+def test_a_value_error_of_another_handler_comes_out(monkeypatch: pytest.MonkeyPatch, where: int) -> None:
+    setting = _undisturbed._set  # pyright: ignore[reportPrivateUsage]
+    calls: list[int] = []
+
+    def interrupted(number: int, handler: Callable[[int, FrameType | None], object]) -> object:
+        calls.append(number)
+        if len(calls) == where:
+            raise ValueError("of another handler")
+        return setting(number, handler)
+
+    monkeypatch.setattr(_undisturbed, "_set", interrupted)
+    with pytest.raises(ValueError, match="of another handler"):
+        undisturbed(bool)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_child_that_another_thread_forks_meanwhile_is_interrupted_as_ever() -> None:
     seen: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
@@ -152,9 +169,7 @@ def leave_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     setting = _undisturbed._set  # pyright: ignore[reportPrivateUsage]
 
     def set_once(number: int, handler: Callable[[int, FrameType | None], object]) -> object:
-        if handler is signal.default_int_handler:
-            raise ValueError
-        return setting(number, handler)
+        return None if handler is signal.default_int_handler else setting(number, handler)
 
     with monkeypatch.context() as patch:
         patch.setattr(_undisturbed, "_set", set_once)

@@ -53,9 +53,10 @@ class TlsSocket:
         # What is below has not taken of what was encrypted, and the bytes of a caller that this stands for.
         self._owed = _NOTHING
         self._promised = 0
-        # Whether the last read brought as much as it could, from below, and whether it filled a buffer.
+        # Whether the last read brought as much as it could, from below, and whether it filled a buffer; who has read
+        # before may have left something.
         self._was_full = False
-        self._is_cut = False
+        self._is_cut = True
         # What comes behind that which was read last: the end, or what is wrong.
         self._is_at_end = False
         self._failure: ssl.SSLError | None = None

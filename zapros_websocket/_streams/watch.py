@@ -248,12 +248,12 @@ class _Watcher(TrioWaiter):
         if not self._is_woken:
             await super().wait()
 
-    def wake(self) -> None:
-        if self._is_on_watch:
-            self._is_woken = True
-            self._watch.interrupt()
-        else:
-            super().wake()
+    def wake(self) -> bool:
+        if not self._is_on_watch:
+            return super().wake()
+        self._is_woken = True
+        self._watch.interrupt()
+        return True
 
 
 def _goes_on_by_itself() -> bool:
