@@ -218,6 +218,29 @@ async def test_those_who_wait_in_line_and_are_cancelled_together_send_nothing(wi
         assert wire.read() == ["next"]
 
 
+async def test_one_who_is_cancelled_as_the_turn_is_given_back_sends_nothing(wire: Wire) -> None:
+    async with wire.connect() as ws, anyio.create_task_group() as tasks:
+        await begin(ws, wire)
+        assert await ws._link.turn.take()  # pyright: ignore[reportPrivateUsage]
+        cancelled = anyio.CancelScope()
+
+        async def send_in_vain() -> None:
+            with cancelled:
+                await ws.send("1")
+
+        for send in (send_in_vain, partial(ws.send, "2")):
+            tasks.start_soon(send)
+            await anyio.wait_all_tasks_blocked()
+        cancelled.cancel()
+        if not trio.lowlevel.in_trio_run():
+            # anyio cancels its tasks in the next turn of the event loop, in which they do not run yet.
+            await asyncio.sleep(0)
+        ws._link.writer._give_back()  # pyright: ignore[reportPrivateUsage]
+        await next_turn()
+        assert wire.read() == ["2"]
+        assert not ws._link.turn.is_taken  # pyright: ignore[reportPrivateUsage]
+
+
 async def test_a_deadline_of_one_who_sends_sends_nothing_of_the_others(wire: Wire) -> None:
     async with wire.connect() as ws:
         await begin(ws, wire)
