@@ -21,7 +21,7 @@ from zapros import AsyncClient, AsyncStdNetworkHandler
 
 from tests.memory import StreamHandler
 from zapros_websocket import BinaryMessage, HandshakeError, SocketTransport, TextMessage, aconnect_ws
-from zapros_websocket._streams import direct, sockets
+from zapros_websocket._streams import direct, sockets, transport
 from zapros_websocket.testing import echo_server
 
 pytestmark = pytest.mark.anyio
@@ -287,7 +287,7 @@ async def test_timeouts_are_zapros_own_errors(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(zapros.WriteTimeoutError):
             await stream.write_all(bytes(1 << 26), timeout=0)
         await stream.close()
-        monkeypatch.setattr(sockets, "until_writable", never)
+        monkeypatch.setattr(transport, "until_writable", never)
         with pytest.raises(zapros.ConnectTimeoutError):
             await SocketTransport().aconnect("127.0.0.1", port, timeout=0)
 
@@ -347,13 +347,13 @@ async def test_cancelling_a_connection_attempt_closes_every_socket(
             scope.cancel()
         await anyio.sleep_forever()
 
-    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+    async def resolve(host: str, port: int, *, type: int) -> list[transport.AddressInfo]:
         return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(addresses)]
 
     monkeypatch.setattr(socket, "socket", Socket)
-    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
-    monkeypatch.setattr(sockets, "until_writable", never)
-    monkeypatch.setattr(sockets, "ATTEMPT_DELAY", 0)
+    monkeypatch.setattr(transport, "getaddrinfo", resolve)
+    monkeypatch.setattr(transport, "until_writable", never)
+    monkeypatch.setattr(transport, "ATTEMPT_DELAY", 0)
     with anyio.CancelScope() as scope:
         await SocketTransport().aconnect("some.addresses", 9)
     assert scope.cancelled_caught
@@ -366,7 +366,7 @@ async def test_a_socket_that_is_connected_in_the_moment_of_a_cancellation_is_clo
 ) -> None:
     made: list[socket.socket] = []
 
-    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+    async def resolve(host: str, port: int, *, type: int) -> list[transport.AddressInfo]:
         return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(2)]
 
     async def until_writable(sock: socket.socket) -> None:
@@ -374,8 +374,8 @@ async def test_a_socket_that_is_connected_in_the_moment_of_a_cancellation_is_clo
         await anyio.wait_writable(sock)
         scope.cancel()
 
-    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
-    monkeypatch.setattr(sockets, "until_writable", until_writable)
+    monkeypatch.setattr(transport, "getaddrinfo", resolve)
+    monkeypatch.setattr(transport, "until_writable", until_writable)
     async with Listening(hold) as port:
         with anyio.CancelScope() as scope:
             await SocketTransport().aconnect("two.addresses", port)
@@ -399,7 +399,7 @@ async def test_the_next_address_is_tried_when_one_fails_or_is_slow(monkeypatch: 
             async def resolve(host: str, port: int, *, type: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
                 return [(socket.AF_INET, type, 0, "", address) for address in addresses]
 
-            monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+            monkeypatch.setattr(transport, "getaddrinfo", resolve)
             stream = await SocketTransport().aconnect("three.addresses", 80)
             await stream.close()
             for sock in waiting:
@@ -413,12 +413,12 @@ async def test_an_address_that_the_system_has_no_socket_for_is_one_less(monkeypa
                 raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
             super().__init__(family, type, proto, fileno)
 
-    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
-        both: list[sockets.AddressInfo] = [(socket.AF_INET6, type, 0, "", ("::1", port, 0, 0))]
+    async def resolve(host: str, port: int, *, type: int) -> list[transport.AddressInfo]:
+        both: list[transport.AddressInfo] = [(socket.AF_INET6, type, 0, "", ("::1", port, 0, 0))]
         return both if host == "no.socket" else [*both, (socket.AF_INET, type, 0, "", ("127.0.0.1", port))]
 
     async with Listening(hold) as port:
-        monkeypatch.setattr(sockets, "getaddrinfo", resolve)
+        monkeypatch.setattr(transport, "getaddrinfo", resolve)
         monkeypatch.setattr(socket, "socket", Socket)
         stream = await SocketTransport().aconnect("two.addresses", port)
         await stream.close()
@@ -439,7 +439,7 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
             await stream.receive()
         accepted.remove(stream)
 
-    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+    async def resolve(host: str, port: int, *, type: int) -> list[transport.AddressInfo]:
         return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port)) for _ in range(2)]
 
     async def until_both(sock: socket.socket) -> None:
@@ -451,21 +451,21 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken_and_one_closed(
         else:
             await both.wait()
 
-    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
-    monkeypatch.setattr(sockets, "until_writable", until_both)
-    monkeypatch.setattr(sockets, "ATTEMPT_DELAY", 0)
+    monkeypatch.setattr(transport, "getaddrinfo", resolve)
+    monkeypatch.setattr(transport, "until_writable", until_both)
+    monkeypatch.setattr(transport, "ATTEMPT_DELAY", 0)
     async with Listening(accept) as port:
         stream = await SocketTransport().aconnect("two.addresses", port)
         await stream.close()
 
 
 async def test_an_address_is_connected_to_without_a_resolver_or_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(host: str, port: int, *, type: int) -> list[sockets.AddressInfo]:
+    async def resolve(host: str, port: int, *, type: int) -> list[transport.AddressInfo]:
         assert host == "one.address"
         return [(socket.AF_INET, type, 0, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr(sockets, "getaddrinfo", resolve)
-    monkeypatch.delattr(sockets, "create_task_group")
+    monkeypatch.setattr(transport, "getaddrinfo", resolve)
+    monkeypatch.delattr(transport, "create_task_group")
     async with Listening(hold) as port:
         for host in ("127.0.0.1", "one.address"):
             stream = await SocketTransport().aconnect(host, port)
@@ -481,12 +481,12 @@ async def test_a_name_that_cannot_be_one_is_a_network_error() -> None:
 
 def test_addresses_change_their_family_each_time() -> None:
     six, four = socket.AF_INET6, socket.AF_INET
-    infos: list[sockets.AddressInfo] = [
+    infos: list[transport.AddressInfo] = [
         (six, 1, 6, "", ("::1", 80, 0, 0)),
         (six, 1, 6, "", ("::2", 80, 0, 0)),
         (four, 1, 6, "", ("1.2.3.4", 80)),
     ]
-    assert [family for family, _ in sockets.interleaved(infos)] == [six, four, six]
+    assert [family for family, _ in transport.interleaved(infos)] == [six, four, six]
 
 
 async def test_a_server_that_shakes_hands_anew_holds_up_no_write_and_no_read() -> None:

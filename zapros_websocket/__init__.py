@@ -23,7 +23,7 @@ from ._protocol.messages import PongMessage as PongMessage
 from ._protocol.messages import TextMessage as TextMessage
 from ._protocol.options import PerMessageDeflateExtension as PerMessageDeflateExtension
 from ._retries import ReconnectPolicy as ReconnectPolicy
-from ._streams.sockets import SocketTransport as SocketTransport
+from ._streams.transport import SocketTransport as SocketTransport
 
 try:
     import wsproto as _wsproto

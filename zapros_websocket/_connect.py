@@ -29,7 +29,7 @@ from ._protocol.deflate import Deflate
 from ._protocol.options import Options, PerMessageDeflateExtension
 from ._protocol.parts import PartsSession
 from ._protocol.session import Session
-from ._streams.sockets import SocketTransport
+from ._streams.transport import SocketTransport
 from ._tasks import new_tasks
 from ._turn import Turn
 from ._waiting import new_waiter_here

@@ -15,7 +15,7 @@ from anyio import CancelScope, create_task_group, open_signal_receiver
 
 from .. import aconnect_ws
 from .._errors import HandshakeError, HandshakeTimeoutError
-from .._streams.sockets import SocketTransport
+from .._streams.transport import SocketTransport
 from .addresses import without_credentials
 from .status import SIGNALLED, Status
 

@@ -1,4 +1,4 @@
-"""Non-blocking sockets, plain and TLS, driven by readiness; and a transport that makes them for a Zapros client.
+"""Non-blocking sockets, plain and TLS, driven by readiness, as streams of Zapros and of a connection.
 
 A read and a write are tried first and wait only when the socket says so. TLS that is begun here is in memory, see
 ``tls``; a socket that was handed over may have TLS of its own, an ``ssl.SSLSocket``.
@@ -6,52 +6,38 @@ A read and a write are tried first and wait only when the socket says so. TLS th
 Invariants:
 
 - Cancelling a read loses nothing: what was received is returned in the same step.
-- A socket is closed on every path, also when a connection attempt is cancelled or loses to another.
+- The socket is closed when what Zapros reads or writes before the handshake is cancelled, and when TLS fails to begin.
 - Certificates are verified unless the SSL context of the caller says otherwise.
-- Every error that comes out is Zapros's own.
+- Every error that comes out of what Zapros calls is its own.
 - Once threads share the socket, whatever touches TLS holds the mutex: see ``direct``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 import ssl
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
-from itertools import zip_longest
 from sys import maxsize
 from threading import Lock
 from typing import ClassVar, Final, Literal, TypeVar, cast
-from weakref import WeakSet
 
 import anyio
 import trio
 import zapros
-from anyio import (
-    Event,
-    create_task_group,
-    fail_after,
-    get_cancelled_exc_class,
-    getaddrinfo,
-    move_on_after,
-    notify_closing,
-)
+from anyio import Event, fail_after, get_cancelled_exc_class, move_on_after, notify_closing
 from anyio import wait_readable as until_readable
 from anyio import wait_writable as until_writable
 from anyio.lowlevel import checkpoint
-from zapros import AsyncBaseNetworkStream, AsyncBaseTransport
+from zapros import AsyncBaseNetworkStream
 
 from .._waiting import is_uvloop_here
 from .base import READ_SIZE, Sink, pump
+from .callbacks import Callbacks
 from .direct import Direct, SharedTls, direct, until_ready
 from .tls import Below, TlsSocket, buffer_here, has_tls
 from .watch import READS_IN_A_ROW, Next, Watch
-
-# Seconds between two connection attempts (RFC 8305, section 5).
-ATTEMPT_DELAY: Final = 0.25
 
 # Seconds after which a write that waits for a read tries again, where it is a thread that may have read.
 _PATIENCE: Final = 0.02
@@ -61,58 +47,9 @@ _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)
 
 _T = TypeVar("_T")
 Alpn = Literal["http/1.1", "h2"]
-Address = tuple[str, int] | tuple[str, int, int, int]
-AddressInfo = tuple[int, int, int, str, Address]
-
 
 # The most bytes of a record (RFC 8446, section 5.1).
 _RECORD: Final = 16 * 1024
-
-
-class SocketTransport(AsyncBaseTransport):
-    """A transport for ``zapros.AsyncStdNetworkHandler``, on trio and asyncio; the one of a client that is made here.
-
-    Args:
-        ssl_context: The context for TLS. By default the certificates are verified against those of the system.
-    """
-
-    def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._ssl_context = ssl_context
-        self._streams: WeakSet[SocketStream] = WeakSet()
-
-    def close_all_but(self, kept: object) -> None:
-        """Close what was opened and is still open, at once and whoever has forgotten it."""
-        for stream in list(self._streams):
-            if stream is not kept:
-                stream.close_now()
-
-    async def aconnect(
-        self,
-        host: str,
-        port: int,
-        server_hostname: str | None = None,
-        tls: bool = False,
-        *,
-        alpn_protocols: list[Alpn] | None = None,
-        timeout: float | None = None,
-    ) -> AsyncBaseNetworkStream:
-        """Connect to the first address that answers (RFC 8305); cancelling it closes every socket.
-
-        Raises:
-            zapros.ConnectTimeoutError: it took longer than ``timeout`` seconds.
-            zapros.SSLError: TLS failed, such as a certificate that cannot be verified.
-            zapros.ConnectionError: no address could be connected to.
-        """
-        context = self._ssl_context or _default_context()
-        with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError), _within(timeout):
-            # The host of a URL has brackets around an IPv6 address; that of a socket has none.
-            stream = SocketStream(await _connect(host.strip("[]"), port), context)
-            self._streams.add(stream)
-            if tls:
-                if alpn_protocols is not None:
-                    context.set_alpn_protocols(alpn_protocols)
-                await stream.start_tls(server_hostname=server_hostname)
-        return stream
 
 
 class SocketStream(AsyncBaseNetworkStream):
@@ -137,8 +74,7 @@ class SocketStream(AsyncBaseNetworkStream):
         # Set when the socket takes a byte, or who waited for that has gone.
         self._writable: Event | None = None
         self._reads_in_a_row = 0
-        self._pumping: asyncio.Future[None] | None = None
-        self._watch: Watch | None = None
+        self._watch: Watch | Callbacks | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Wait for up to ``max_bytes`` bytes; none at the end of the stream."""
@@ -148,11 +84,11 @@ class SocketStream(AsyncBaseNetworkStream):
     async def write_all(self, data: bytes, timeout: float | None = None) -> int:
         """Write all of ``data``; cancelling it leaves it unknown how much was written."""
         left: bytes | memoryview = data
-        with _mapped(zapros.WriteTimeoutError, zapros.WriteError):
+        with mapped(zapros.WriteTimeoutError, zapros.WriteError):
             if data:
                 left = self.send_now(data)
             if left:
-                with self._closed_when_cancelled(), _within(timeout):
+                with self._closed_when_cancelled(), within(timeout):
                     await self._send(left)
         return len(data)
 
@@ -171,8 +107,6 @@ class SocketStream(AsyncBaseNetworkStream):
         notify_closing(self._socket)
         if self._watch is not None:
             self._watch.close()
-        if self._pumping is not None and not self._pumping.done():
-            self._pumping.set_exception(anyio.ClosedResourceError())
         if has_tls(self._top):
             # A word of farewell, if the socket takes it: nobody waits for the answer.
             with suppress(OSError, ValueError):
@@ -182,9 +116,9 @@ class SocketStream(AsyncBaseNetworkStream):
     async def start_tls(self, *, server_hostname: str | None = None) -> AsyncBaseNetworkStream:
         """Begin TLS on the stream, or TLS inside its TLS; a failure closes it."""
         hostname = None if server_hostname is None else server_hostname.strip("[]")
-        context = self._ssl_context or _default_context()
+        context = self._ssl_context or default_context()
         try:
-            with _mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
+            with mapped(zapros.ConnectTimeoutError, zapros.ConnectionError):
                 tls = TlsSocket.begin(self._top, context, hostname)
                 self._stand_on(tls)
                 await self._when_ready(tls.do_handshake)
@@ -223,10 +157,13 @@ class SocketStream(AsyncBaseNetworkStream):
         while True:
             try:
                 if trio.lowlevel.in_trio_run():
-                    self._watch = Watch(self._socket, receive, sink.takers)
-                    await self._watch.keep()
+                    self._watch = watch = Watch(self._socket, receive, sink.takers)
+                    await watch.keep()
                 else:
-                    await self._pump_on_asyncio(receive, sink)
+                    self._watch = callbacks = Callbacks(self._socket, receive)
+                    if not await callbacks.keep():
+                        # The event loop of Windows that knows no readiness: anyio helps it out.
+                        await pump(self, sink)
                 return
             except ssl.SSLWantWriteError:
                 await self._until_writable()
@@ -313,58 +250,6 @@ class SocketStream(AsyncBaseNetworkStream):
 
         return receive
 
-    async def _pump_on_asyncio(self, receive: Callable[[], Next], sink: Sink) -> None:
-        # The event loop calls back, instead of waking a task up that would have to ask it again each time.
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-        again: asyncio.Handle | None = None
-        calls_back = False
-
-        def on_readable() -> None:
-            nonlocal again
-            if again is not None:
-                again.cancel()
-                again = None
-            if over.done():
-                return
-            try:
-                for _ in range(READS_IN_A_ROW):
-                    after = receive()
-                    if after is Next.WAIT:
-                        return
-                    if after is Next.STOP:
-                        over.set_result(None)
-                        break
-                else:
-                    # There is more. For what TLS has decrypted already nobody will call back.
-                    again = loop.call_soon(on_readable)
-                    return
-            except Exception as error:
-                over.set_exception(error)
-            if calls_back:
-                loop.remove_reader(self._socket)
-
-        on_readable()
-        if over.done():
-            over.result()
-            return
-        try:
-            loop.add_reader(self._socket, on_readable)
-        except NotImplementedError:
-            # The event loop of Windows that knows no readiness: anyio helps it out.
-            over.cancel()
-            await pump(self, sink)
-            return
-        calls_back = True
-        self._pumping = over
-        try:
-            await over
-        finally:
-            # What is still to be called back finds that it is over.
-            self._pumping = None
-            if self._socket.fileno() >= 0:
-                loop.remove_reader(self._socket)
-
     @contextmanager
     def _closed_when_cancelled(self) -> Generator[None, None, None]:
         try:
@@ -376,7 +261,7 @@ class SocketStream(AsyncBaseNetworkStream):
             raise
 
     async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
-        with _mapped(zapros.ReadTimeoutError, zapros.ReadError), _within(timeout):
+        with mapped(zapros.ReadTimeoutError, zapros.ReadError), within(timeout):
             return await self._receive(max_bytes)
 
     async def _receive(self, max_bytes: int) -> bytes:
@@ -440,92 +325,13 @@ class SocketStream(AsyncBaseNetworkStream):
                     raise
 
 
-async def _connect(host: str, port: int) -> socket.socket:
-    """The first address to answer wins; the next is tried when one fails, or is slow."""
-    addresses = interleaved(_as_literal(host, port) or await getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    errors: list[OSError] = []
-    try:
-        # Nothing to race against, as with a literal and with most names: no task is needed for it.
-        connected = await (_connect_to(*addresses[0]) if len(addresses) == 1 else _race(addresses, errors))
-    except OSError as error:
-        connected = None
-        errors.append(error)
-    if connected is None:
-        raise OSError(f"no address of {host} could be connected to: {'; '.join(map(str, errors))}")
-    return connected
-
-
-def _as_literal(host: str, port: int) -> list[AddressInfo] | None:
-    """The address that ``host`` spells out, for which nobody has to be asked; None for a name."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        return None
-    return cast("list[AddressInfo]", found)
-
-
-async def _race(addresses: list[tuple[int, Address]], errors: list[OSError]) -> socket.socket | None:
-    connected: list[socket.socket] = []
-
-    async def attempt(family: int, address: Address, over: Event) -> None:
-        try:
-            sock = await _connect_to(family, address)
-            if connected:
-                sock.close()
-            else:
-                connected.append(sock)
-                tasks.cancel_scope.cancel()
-        except OSError as error:
-            errors.append(error)
-        finally:
-            over.set()
-
-    try:
-        async with create_task_group() as tasks:
-            for family, address in addresses:
-                over = Event()
-                tasks.start_soon(attempt, family, address, over)
-                with move_on_after(ATTEMPT_DELAY):
-                    await over.wait()
-    except BaseException:
-        for sock in connected:
-            sock.close()
-        raise
-    return connected[0] if connected else None
-
-
-async def _connect_to(family: int, address: Address) -> socket.socket:
-    # It raises where the system has no such family, or no descriptor left: one address less.
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(BlockingIOError):
-            sock.connect(address)
-        await until_writable(sock)
-        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(number, os.strerror(number))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def interleaved(addresses: Iterable[AddressInfo]) -> list[tuple[int, Address]]:
-    """In the order of the system, but for a change of family each time (RFC 8305, section 4)."""
-    families: dict[int, list[tuple[int, Address]]] = {}
-    for family, _, _, _, address in addresses:
-        families.setdefault(family, []).append((family, address))
-    return [pair for row in zip_longest(*families.values()) for pair in row if pair is not None]
-
-
-def _within(timeout: float | None) -> AbstractContextManager[object]:
+def within(timeout: float | None) -> AbstractContextManager[object]:
     # A scope costs as much as a system call.
     return nullcontext() if timeout is None else fail_after(timeout)
 
 
 @contextmanager
-def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosError]) -> Generator[None, None, None]:
+def mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosError]) -> Generator[None, None, None]:
     try:
         yield
     except TimeoutError as error:
@@ -537,5 +343,5 @@ def _mapped(on_timeout: type[zapros.ZaprosError], on_error: type[zapros.ZaprosEr
 
 
 @cache
-def _default_context() -> ssl.SSLContext:
+def default_context() -> ssl.SSLContext:
     return ssl.create_default_context()
