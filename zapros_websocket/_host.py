@@ -3,8 +3,9 @@
 Invariants:
 
 - An interrupt (KeyboardInterrupt) in a thread that waits comes out at once, and what it waited for is cancelled: no
-  task is left behind that does anything.
-- The task ends when the connection does, and needs nobody to fetch it.
+  task is left behind that does anything. But what ends the connection is done all the same, whenever it comes.
+- The task ends when the connection does, and needs nobody to fetch it. What it ends with is the business of this
+  connection alone, also where the caller's own code raised a SystemExit.
 """
 
 from __future__ import annotations
@@ -53,12 +54,19 @@ class Host:
             raise
 
     def call(
-        self, function: Callable[[], Awaitable[_T]], *, instead: str, when_over: Callable[[], _T], is_last: bool = False
+        self,
+        function: Callable[[], Awaitable[_T]],
+        *,
+        instead: str,
+        when_over: Callable[[], _T],
+        goes_on: bool = False,
+        is_last: bool = False,
     ) -> _T:
-        """Await ``function`` beside the connection; an interrupt cancels it.
+        """Await ``function`` beside the connection; an interrupt cancels it, unless it ``goes_on`` in the background.
 
         At the end of the connection it is ``when_over`` that is called, in this thread. What ``is_last`` ends the
-        connection, and that is waited for at once, instead of waking this thread twice.
+        connection, and that is waited for at once, instead of waking this thread twice; an interrupt cancels the
+        connection as well.
         """
         refuse_event_loop(instead)
         call = Call(function)
@@ -72,7 +80,11 @@ class Host:
                 if call.answer.wait():
                     return call.value[0]
         except BaseException:
-            self.soon(call.cancel)
+            if is_last:
+                self.abandon()
+            else:
+                # The interrupt may have come before it was begun.
+                self.soon((lambda: self._begin(call)) if goes_on else call.cancel)
             raise
         finally:
             self._calls.discard(call)
@@ -102,9 +114,12 @@ class Host:
                         await live(tasks, self._is_open)
                     finally:
                         self._tasks = None
-        except Exception as error:
-            if not self._fails_to_open(bare(error)):
-                self._bug = bare(error)
+        except BaseException as error:
+            bug = bare(error)
+            if not isinstance(bug, (Exception, SystemExit, KeyboardInterrupt)):
+                raise
+            if not self._fails_to_open(bug):
+                self._bug = bug
         finally:
             self.is_over = True
             self._fails_to_open(RuntimeError("the portal was stopped while the connection was opened"))
@@ -124,7 +139,8 @@ class Host:
     def _begin(self, call: Call[_T]) -> None:
         if self._tasks is None:
             call.end()
-        else:
+        elif not call.is_begun:
+            call.is_begun = True
             self._tasks.start_soon(call.run)
 
     def _cancel(self) -> None:
@@ -138,6 +154,7 @@ class Call(Generic[_T]):
     def __init__(self, function: Callable[[], Awaitable[_T]]) -> None:
         self.answer: Answer[bool] = Answer()
         self.value: list[_T] = []
+        self.is_begun = False
         self._function = function
         self._cancelled = False
         self._scope: CancelScope | None = None

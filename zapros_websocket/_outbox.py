@@ -377,8 +377,9 @@ class Outbox:
                 self._written(rest, batch)
 
     def refuse(self, message: CloseMessage) -> None:
-        """Take no more: the connection is about to be closed with ``message``."""
-        self._closing = message
+        """Take no more: the connection is about to be closed with ``message``, or with that of an earlier call."""
+        if self._closing is None:
+            self._closing = message
 
     async def flushed(self) -> None:
         """Wait until all is written that was handed over."""

@@ -4,6 +4,7 @@ Invariants:
 
 - One thread for any number of connections, started by the first; a portal of the caller needs none.
 - It ends before the interpreter does, within a bound: connections that were forgotten say goodbye on the way.
+- An interrupt while it is started leaves one that is started. One that has ended, or is about to, is taken by nobody.
 - A forked process has no such thread, and knows it: it starts one of its own, and what it inherited is refused.
 """
 
@@ -22,6 +23,7 @@ from anyio.from_thread import BlockingPortal
 
 from ._attentive import Answer
 from ._soon import Soon, soon
+from ._undisturbed import undisturbed
 
 # Of the two event loops the one that takes less CPU time for the same traffic: trio waits for a socket with one call to
 # the kernel, where asyncio adds it to the loop and removes it again.
@@ -36,25 +38,50 @@ class _Shared:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._portal: Answer[BlockingPortal] = Answer()
-        self._ending: anyio.Event
-        self._soon: Soon
+        self._loop: _Loop | None = None
 
     def portal(self) -> BlockingPortal:
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._portal = Answer()
-                self._thread = threading.Thread(target=self._run, name="zapros_websocket", daemon=True)
-                self._thread.start()
-                atexit.register(self.end)
-        return self._portal.wait()
+            if self._loop is None or self._loop.is_over:
+                undisturbed(self._start)
+            loop = self._loop
+        assert loop is not None
+        return loop.portal.wait()
+
+    def _start(self) -> None:
+        loop = _Loop()
+        loop.start()
+        self._loop = loop
+        atexit.register(self.end)
 
     def end(self) -> None:
         """End the loop and all that it does."""
         atexit.unregister(self.end)
-        if self._thread is not None and self._thread.is_alive():
-            self._portal.wait()
+        if self._loop is not None:
+            self._loop.end()
+
+
+class _Loop:
+    """An event loop with a portal, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.portal: Answer[BlockingPortal] = Answer()
+        self._has_ended = False
+        self._ending: anyio.Event
+        self._soon: Soon
+        self._thread = threading.Thread(target=self._run, name="zapros_websocket", daemon=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes nothing any more."""
+        return self._has_ended or not self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        if self._thread.is_alive():
+            self.portal.wait()
             self._soon(lambda: self._ending.set())
             self._thread.join(_END)
 
@@ -62,14 +89,17 @@ class _Shared:
         try:
             anyio.run(self._serve, backend=BACKEND)
         finally:
-            if not self._portal.is_there:
-                self._portal.fail(RuntimeError("the event loop for synchronous connections does not start"))
+            if not self.portal.is_there:
+                self.portal.fail(RuntimeError("the event loop for synchronous connections does not start"))
 
     async def _serve(self) -> None:
         self._soon, self._ending = soon(), anyio.Event()
         async with BlockingPortal() as portal:
-            self._portal.give(portal)
-            await self._ending.wait()
+            self.portal.give(portal)
+            try:
+                await self._ending.wait()
+            finally:
+                self._has_ended = True
             await portal.stop(cancel_remaining=True)
 
 

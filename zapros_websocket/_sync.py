@@ -444,7 +444,9 @@ class WebSocket(BaseWebSocket):
         """
         refuse_fork(self._forks)
         message = close_message(code, reason)
-        self._host.call(lambda: self._parts.close(message), instead="await ws.close()", when_over=_nothing)
+        self._host.call(
+            lambda: self._parts.close(message), instead="await ws.close()", when_over=_nothing, goes_on=True
+        )
 
     def part(self, raised: BaseException | None) -> None:
         """Leave the block, in a short time when it raised."""

@@ -84,7 +84,7 @@ class Peer:
         if isinstance(self.sock, ssl.SSLSocket):
             self.sock.setblocking(False)
             # It would wait for an answer, and minds what was still on its way.
-            with suppress(ssl.SSLError):
+            with suppress(OSError):
                 self.sock.unwrap()
             self.sock.settimeout(PATIENCE)
         self.break_off()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 import pytest
+import trio
 import zapros
 from anyio.from_thread import start_blocking_portal
 from wsproto import events as ws_events
 from wsproto.events import CloseConnection
 
-from zapros_websocket import WebSocket, _portal, connect_ws
+from tests.interrupts import interrupt_at, interrupts_come_out, lines_of
+from zapros_websocket import CloseMessage, ConnectionClosed, WebSocket, _portal, connect_ws
 from zapros_websocket._attentive import Answer
 from zapros_websocket._blocking import Deadline
 from zapros_websocket._host import Call, Host
@@ -72,9 +76,52 @@ def test_an_event_loop_that_does_not_start_is_an_error(monkeypatch: pytest.Monke
     with pytest.raises(RuntimeError, match="does not start"):
         shared.portal()
     # What it ended with is told when it has ended: here, and not in another test.
-    thread = shared._thread  # pyright: ignore[reportPrivateUsage]
-    assert thread is not None
-    thread.join()
+    assert shared._loop is not None  # pyright: ignore[reportPrivateUsage]
+    shared._loop._thread.join()  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a signal is handled later")
+@pytest.mark.parametrize("line", lines_of(threading.Thread.start))
+def test_an_interrupt_while_the_event_loop_is_started_leaves_one_that_is_started(
+    line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_exit: list[Callable[[], object]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    shared = Process().shared
+    with interrupts_come_out(), suppress(KeyboardInterrupt), interrupt_at(threading.Thread.start, line):
+        shared.portal()
+    threads = threading.active_count()
+    assert shared.portal().call(trio.lowlevel.in_trio_run)
+    assert threading.active_count() == threads
+    [end] = at_exit
+    end()
+    assert threading.active_count() == threads - 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_event_loop_that_is_about_to_end_is_taken_by_nobody() -> None:
+    shared = Process().shared
+    first = shared.portal()
+    ended = threading.Event()
+
+    async def hold() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(ended.wait)
+
+    async def break_it() -> None:
+        raise SystemExit
+
+    first.start_task_soon(hold)
+    with pytest.raises(SystemExit):
+        first.call(break_it)
+    loop = shared._loop  # pyright: ignore[reportPrivateUsage]
+    assert loop is not None
+    until(lambda: loop.is_over)
+    assert shared.portal().call(trio.lowlevel.in_trio_run)
+    ended.set()
+    loop._thread.join()  # pyright: ignore[reportPrivateUsage]
+    assert shared.portal() is not first
+    shared.end()
 
 
 def test_a_connection_that_is_collected_warns(server: PairServer) -> None:
@@ -94,14 +141,31 @@ def test_one_without_a_client_is_collected_as_well() -> None:
             connections.clear()
 
 
-def test_a_bug_in_the_background_comes_out_bare(server: PairServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bug", [ZeroDivisionError, SystemExit])
+def test_a_bug_in_the_background_comes_out_bare_and_is_that_of_one_connection(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch, bug: type[BaseException]
+) -> None:
     async def broken(self: Link) -> None:
-        raise ZeroDivisionError
+        raise bug
 
-    monkeypatch.setattr(Link, "_finish", broken)
-    with pytest.raises(ZeroDivisionError):
-        with connect_ws("ws://test/", client=server.client):
-            pass
+    with echo_server() as other, connect_ws(other.url) as ws:
+        with monkeypatch.context() as patch:
+            patch.setattr(Link, "_finish", broken)
+            with pytest.raises(bug):
+                with connect_ws("ws://test/", client=server.client, close_timeout=0):
+                    pass
+        ws.send("still here")
+        assert ws.recv() == TextMessage("still here")
+
+
+def test_the_first_code_counts_that_close_was_called_with() -> None:
+    server = PairServer(buffer=4096)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0.1) as ws:
+        ws._outbox.refuse(CloseMessage(3001, "first"))  # pyright: ignore[reportPrivateUsage]
+        ws._outbox.refuse(CloseMessage(3002, "second"))  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(ConnectionClosed, match="first"):
+            ws.send("more")
+    server.close()
 
 
 def test_what_was_given_up_before_it_began_does_not_begin() -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import _thread
+import inspect
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import wsproto.events as ws_events
 import zapros
 
-from zapros_websocket import CloseMessage, TextMessage, WebSocket, connect_ws
+from tests.interrupts import interrupt_at, lines_of
+from zapros_websocket import CloseMessage, ConnectionClosed, TextMessage, WebSocket, connect_ws
 from zapros_websocket._attentive import acquire, sleep
+from zapros_websocket._host import Host
 
 from .peers import Background, PairServer
-from .waiting import until_main_thread_is_in, until_one_receives, until_one_sends
+from .waiting import until, until_main_thread_is_in, until_one_receives, until_one_sends
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to a thread")
 
@@ -174,6 +178,63 @@ def test_close_goes_on_in_the_background(server: PairServer) -> None:
         server.peer.send(ws_events.CloseConnection(1000))
         ws.close()
         assert ws.close_code == 1000
+
+
+def lines_behind(function: Callable[..., object], word: str) -> list[int]:
+    """The lines of its body behind the first that begins with that."""
+    source, first = inspect.getsourcelines(function)
+    begin = next(number for number, line in enumerate(source, first) if line.split()[:1] == [word])
+    return [line for line in lines_of(function) if line > begin]
+
+
+@pytest.mark.parametrize("line", lines_behind(Host.call, "try:"))
+def test_close_goes_on_also_when_it_had_hardly_begun(server: PairServer, line: int) -> None:
+    connection = connect_ws("ws://test/", client=server.client, close_timeout=60)
+    ws = connection.__enter__()
+    answering = Background(server.peer.serve)
+    with suppress(KeyboardInterrupt), interrupt_at(Host.call, line):
+        ws.close(3000)
+    answering.result()
+    ws._host.wait_until_over()  # pyright: ignore[reportPrivateUsage]
+    assert ws.close_code == 3000
+
+
+@pytest.mark.parametrize("line", lines_behind(Host.call, "try:"))
+def test_leaving_the_block_goes_on_also_when_it_had_hardly_begun(server: PairServer, line: int) -> None:
+    connection = connect_ws("ws://test/", client=server.client, close_timeout=60)
+    ws = connection.__enter__()
+
+    def part() -> object:
+        # A connection that is given up waits for no answer.
+        last = server.peer.receive()
+        server.peer.end()
+        return last
+
+    parting = Background(part)
+    with suppress(KeyboardInterrupt), interrupt_at(Host.call, line):
+        connection.__exit__(None, None, None)
+    assert parting.result() == ws_events.CloseConnection(1000, "")
+    ws._host.wait_until_over()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_close_that_is_interrupted_behind_what_was_sent_is_bounded() -> None:
+    server = PairServer(buffer=4096)
+    with connect_ws("ws://test/", client=server.client, close_timeout=0.1, ping_interval=None) as ws:
+
+        def send() -> None:
+            while True:
+                ws.send(bytes(100_000))
+
+        sending = Background(send)
+        until_one_sends(ws)
+        outbox = ws._outbox  # pyright: ignore[reportPrivateUsage]
+        interrupted(ws.close, lambda: until(lambda: outbox._closing is not None))  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(ConnectionClosed):
+            ws.recv()
+        with pytest.raises(ConnectionClosed):
+            sending.result()
+        assert ws.close_code == 1006
+    server.close()
 
 
 def test_leaving_the_block(server: PairServer) -> None:

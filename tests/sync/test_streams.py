@@ -12,6 +12,7 @@ import zapros
 from zapros import BaseNetworkStream
 
 from zapros_websocket import BinaryMessage, ConnectionClosed, TextMessage, connect_ws
+from zapros_websocket.testing import echo_server
 
 from .peers import PATIENCE, Background, PairServer
 from .waiting import until_one_receives
@@ -130,6 +131,22 @@ def test_what_it_raises_is_the_cause_of_the_end() -> None:
         with pytest.raises(ConnectionClosed, match="it broke") as caught:
             ws.recv()
         assert isinstance(caught.value.__cause__, zapros.ReadError)
+    server.close()
+
+
+def test_what_is_no_exception_of_its_own_ends_no_other_connection() -> None:
+    class Leaving(ForeignStream):
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            raise SystemExit("for the thread")
+
+    server = PairServer(stream=Leaving)
+    with echo_server() as other, connect_ws(other.url) as others:
+        with connect_ws("ws://test/", client=server.client) as ws:
+            with pytest.raises(ConnectionClosed, match=r"the stream raised SystemExit\('for the thread'\)") as caught:
+                ws.recv()
+            assert caught.value.code == 1006
+        others.send("still here")
+        assert others.recv() == TextMessage("still here")
     server.close()
 
 

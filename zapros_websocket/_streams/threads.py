@@ -89,13 +89,17 @@ class _Job(Generic[_T]):
         self.done = Event()
         self._function = function
         self._value: list[_T] = []
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def run(self) -> None:
         try:
             self._value.append(self._function())
-        except BaseException as error:
+        except Exception as error:
             self._error = error
+        except BaseException as error:
+            # Such as a SystemExit, which would end the event loop, and with it the connections of others.
+            self._error = RuntimeError(f"the stream raised {error!r}")
+            self._error.__cause__ = error
 
     def result(self) -> _T:
         """What it returned; or raise what it raised."""
