@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from . import docs
 from .chart import svg
@@ -21,6 +23,8 @@ from .rounds import cores, measure
 from .server import CannotBuild
 from .targets import check
 from .workloads import QUICK, WORKLOADS
+
+_Number = TypeVar("_Number", int, float)
 
 # Each library once on each kind of loop: without uvloop, and without our pure form.
 QUICK_CLIENTS = ("*-trio", "*-asyncio", "*-sync")
@@ -34,14 +38,26 @@ def chosen(patterns: list[str], names: list[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def above(kind: type[_Number]) -> Callable[[str], _Number]:
+    """A number of that kind above zero, from the command line."""
+
+    def number(text: str) -> _Number:
+        if not 0 < (value := kind(text)) < float("inf"):
+            raise ValueError
+        return value
+
+    number.__name__ = f"number above 0 ({kind.__name__})"
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--workloads", nargs="+", metavar="NAME", help="names or patterns such as 'recv-*'")
     made.add_argument("--clients", nargs="+", metavar="NAME", help="names or patterns; ours are added for the ratios")
-    made.add_argument("--rounds", type=int, help="how often each client has its turn (7; quick: 1)")
-    made.add_argument("--seconds", type=float, help="how long each is measured in a round (0.5; quick: 0.1)")
+    made.add_argument("--rounds", type=above(int), help="how often each client has its turn (7; quick: 1)")
+    made.add_argument("--seconds", type=above(float), help="how long each is measured in a round (0.5; quick: 0.1)")
     made.add_argument("--quick", action="store_true", help="a few workloads and clients, once: a minute or two")
     made.add_argument("--list", action="store_true", help="show the names of workloads and clients")
     made.add_argument("--load", nargs="+", type=Path, metavar="FILE", help="show what --json wrote; measure nothing")
@@ -49,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write tables")
     made.add_argument("--svg", type=Path, metavar="FILE", help="write a chart")
     made.add_argument("--docs", action="store_true", help="write tables and chart into docs/explanation/performance.md")
-    made.add_argument("--check", action="store_true", help="compare with targets.txt; status 1 when one is missed")
+    made.add_argument(
+        "--check", action="store_true", help="compare with targets.txt; status 1 if one is missed, or none measured"
+    )
     return made
 
 
@@ -80,7 +98,10 @@ def main() -> int:
         print("workloads:", *WORKLOADS, "\nclients:", *CLIENTS)
         return 0
     if options.load:
-        results = load(options.load)
+        try:
+            results = load(options.load)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            sys.exit(f"--load takes what --json wrote: {error!r}")
         print("\n".join(header(results)))
         for name in results.workloads:
             print("\n".join(screen(results, name)))
@@ -95,15 +116,17 @@ def main() -> int:
     if options.svg:
         options.svg.write_text(svg(results), encoding="utf-8")
     if options.docs:
+        if missing := WORKLOADS.keys() - set(results.workloads):
+            sys.exit(f"--docs takes a whole run: there is nothing of {', '.join(sorted(missing))}")
         docs.write(results)
-    missed = 0
-    if options.check:
-        print()
-        for met, line in check(results):
-            missed += not met
-            print(line)
-        print(f"{missed} missed" if missed else "none missed")
-    return 1 if missed else 0
+    if not options.check:
+        return 0
+    print()
+    outcomes = list(check(results))
+    print(*(line for _, line in outcomes), sep="\n")
+    missed = sum(not met for met, _ in outcomes)
+    print(f"{missed} of {len(outcomes)} missed" if outcomes else "nothing was measured that targets.txt asks for")
+    return 1 if missed or not outcomes else 0
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import docs
+from benchmarks.__main__ import main
 from benchmarks.chart import svg
 from benchmarks.clients import CLIENTS
 from benchmarks.meter import Reading
@@ -92,6 +93,50 @@ def test_a_target_is_met_or_missed(results: Results) -> None:
     assert any("websockets-trio" in line and line.endswith("measured 3.00 (3.00 to 3.00)") for line in lines)
     assert any(line.startswith("MISSED  idle-1000") and "at most 25.0" in line for line in lines)
     assert any("ours-asyncio" in line and "not measured: it broke" in line for line in lines)
+
+
+def test_what_is_asked_of_the_frames_in_c_is_not_asked_of_those_in_python(results: Results) -> None:
+    results.add("rtt-64", "ours-trio-pure", 0, reading(0.001))
+    assert any(" ours-trio " in line for _, line in check(results))
+    results.machine["frames"] = "pure"
+    lines = [line for _, line in check(results)]
+    assert lines
+    assert all(" ours-trio-pure " in line for line in lines)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """What the command ends with."""
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
+    return main()
+
+
+def test_a_check_that_compares_nothing_has_not_passed(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(tmp_path / "kept.json")
+    results.save(Path(kept))
+    assert run(monkeypatch, "--load", kept, "--check") == 0
+    assert "0 of 1 missed" in capsys.readouterr().out
+    results.readings["rtt-64"].pop("websockets-trio")
+    results.save(Path(kept))
+    assert run(monkeypatch, "--load", kept, "--check") == 1
+    assert "nothing was measured" in capsys.readouterr().out
+    assert run(monkeypatch, "--load", kept) == 0
+
+
+def test_what_the_command_cannot_do_it_says(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.json"
+    results.save(kept)
+    with pytest.raises(SystemExit, match="takes a whole run: there is nothing of connect, "):
+        run(monkeypatch, "--load", str(kept), "--docs")
+    kept.write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit, match="takes what --json wrote"):
+        run(monkeypatch, "--load", str(kept))
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "--rounds", "0")
+    assert "invalid number above 0" in capsys.readouterr().err
 
 
 def test_tables_and_chart_show_the_peers(results: Results) -> None:
