@@ -49,8 +49,8 @@ def targets() -> list[Target]:
 
 def check(results: Results) -> Iterator[tuple[bool, str]]:
     """Each target that could be measured, whether it was reached, and a line that says so. A client of ours that failed
-    has missed; a peer that cannot do a workload is not compared with. What is asked of the frames in C is not asked where
-    there were none."""
+    has missed; a peer that cannot do a workload is not compared with. What is asked of the frames in C is not asked
+    where there were none."""
     tried = [name for name in WORKLOADS if name in results.readings or name in results.left_out]
     asked = targets()
     if results.machine.get("frames") == "pure":
