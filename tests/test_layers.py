@@ -62,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
     "_frame_log": {"zapros"},
     "_outbox": {"anyio"},
     "_connection": {"anyio", "trio", "zapros"},
-    "_chunks": {"anyio"},
+    "_chunks": {"anyio", "trio"},
     "_incoming": set(),
     "_byte_stream": {"anyio", "trio"},
     "_base": set(),

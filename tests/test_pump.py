@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -215,6 +216,39 @@ async def test_cancelling_a_pump_loses_nothing() -> None:
         await stream.pump(sink)
         assert sink.data == b"onetwo"
     await stream.close()
+
+
+async def test_what_is_closed_while_it_is_read_leaves_nothing_to_the_next_with_its_number() -> None:
+    stream, theirs = pair()
+    number = stream._socket.fileno()  # pyright: ignore[reportPrivateUsage]
+    with theirs:
+        async with anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                with pytest.raises((anyio.ClosedResourceError, trio.ClosedResourceError)):
+                    await stream.pump(Watched())
+
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            await stream.close()
+    ours, theirs = socket.socketpair()
+    if theirs.fileno() == number:
+        ours, theirs = theirs, ours
+    if ours.fileno() != number:
+        os.dup2(ours.fileno(), number)
+        ours.close()
+        ours = socket.socket(fileno=number)
+    with ours, theirs:
+
+        async def wait() -> None:
+            await anyio.wait_readable(ours)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.deadline = anyio.current_time() + 30
+            theirs.send(b"x")
+        assert not tasks.cancel_scope.cancelled_caught
 
 
 async def test_closing_a_stream_ends_its_pump() -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from anyio import CancelScope
+from trio.lowlevel import disable_ki_protection
 
 from ._protocol.frames import BINARY
 from ._protocol.outgoing import chunk
@@ -82,7 +83,7 @@ class _Message:
                 await link.pace.observe()
             link.writer.awaiting_chunks.add(self._scope)
             try:
-                given = await self._chunks.__anext__()
+                given = await self._ask()
             except StopAsyncIteration:
                 return None
             finally:
@@ -90,6 +91,11 @@ class _Message:
             self._opcode, payload = chunk(given, self._opcode)
             if payload:
                 return payload
+
+    @disable_ki_protection
+    async def _ask(self) -> object:
+        # What is asked is not ours: an interrupt comes out of it as of any other code.
+        return await self._chunks.__anext__()
 
     async def _write(self, sequence: Sequence, payload: bytes | memoryview) -> None:
         first = not self._is_begun

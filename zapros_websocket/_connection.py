@@ -90,6 +90,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         state = self._session.state.name.lower()
         return f"<{type(self).__name__} {state}{'' if self.close_code is None else f' {self.close_code}'}>"
 
+    @enable_ki_protection
     async def send(
         self,
         message: Message
@@ -265,6 +266,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
         """
         return AsyncIncomingMessage(self._link)
 
+    @enable_ki_protection
     async def ping(self) -> float:
         """Send a ping and wait for its pong (RFC 6455, section 5.5.2): the round trip in seconds.
 
@@ -294,6 +296,7 @@ class AsyncWebSocket(AsyncBaseWebSocket):
             raise self._link.closed_error()
         return ping.round_trip
 
+    @enable_ki_protection
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close the connection (RFC 6455, section 7.1.2) and wait until its transport is closed.
 

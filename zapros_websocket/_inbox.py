@@ -54,7 +54,8 @@ class Inbox:
         self.is_simple = True
         # How many messages are left when the reader goes on; -1 while it need not stop.
         self.low_mark = -1
-        # The bytes in the queue: an upper bound, which is looked into when it is reached.
+        # The bytes in the queue, or more, which is looked into when it reaches the bound; those of many small messages
+        # as they were received, which is less than text beyond ASCII takes up.
         self._bytes = 0
         # A control message stands with the number of data messages that came before it: so the two queues keep the
         # order of the wire, and the oldest control message can go without a search.

@@ -20,6 +20,8 @@ from tests.memory import MemoryServer
 from tests.test_watch import connected
 from zapros_websocket import AsyncWebSocket, ConnectionClosed, Message, TextMessage, aconnect_ws, open_ws
 from zapros_websocket._link import Link
+from zapros_websocket._turn import Turn
+from zapros_websocket._writer import Writer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there an interrupt comes in its own time")
 
@@ -99,6 +101,76 @@ def test_one_that_comes_while_a_message_is_taken_loses_nothing(how: str) -> None
         return received
 
     assert trio.run(main) == texts
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "__qualname__", str(value))
+
+
+WRITE: list[Callable[..., Any]] = [AsyncWebSocket.send, Link.write, Writer.write, Writer.send_now, Turn.take]
+ASK: list[Callable[..., Any]] = [AsyncWebSocket.ping, Link.write, Writer.write, Turn.take]
+
+
+async def interrupted_or_cancelled(
+    call: Callable[[], Awaitable[object]], function: Callable[..., Any], line: int
+) -> None:
+    """Call it, and interrupt it at that line; or cancel it when it waits and was not interrupted."""
+
+    async def cancel() -> None:
+        await wait_all_tasks_blocked(0.01)
+        scope.cancel()
+
+    with suppress(KeyboardInterrupt), interrupt_at(function, line), trio.CancelScope() as scope:
+        trio.lowlevel.spawn_system_task(cancel)
+        await call()
+    with suppress(KeyboardInterrupt):
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("function", "line"), [(function, line) for function in WRITE for line in lines_of(function)], ids=name_of
+)
+def test_one_that_comes_while_a_large_message_is_sent_breaks_the_connection(
+    function: Callable[..., Any], line: int
+) -> None:
+    async def main() -> None:
+        async with connected() as (ws, _, _):
+            await interrupted_or_cancelled(lambda: ws.send(bytes(16 * 1024 * 1024)), function, line)
+            with trio.fail_after(30), pytest.raises(ConnectionClosed, match="a part of its message was written"):
+                await ws.send("x")
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize(
+    ("function", "line"), [(function, line) for function in ASK for line in lines_of(function)], ids=name_of
+)
+def test_one_that_comes_while_a_ping_is_sent_keeps_nobody_waiting(function: Callable[..., Any], line: int) -> None:
+    async def main() -> None:
+        async with connected() as (ws, _, _):
+            await interrupted_or_cancelled(ws.ping, function, line)
+            with trio.fail_after(30):
+                await ws.send("x")
+
+    trio.run(main)
+
+
+def test_one_that_comes_in_an_iterable_of_chunks_comes_out_of_it() -> None:
+    async def main() -> None:
+        def chunks() -> Iterator[str]:
+            yield "one"
+            signal.raise_signal(signal.SIGINT)
+            heard.append("after it")
+
+        heard: list[str] = []
+        async with connected() as (ws, _, _):
+            with pytest.raises(KeyboardInterrupt):
+                await ws.send(chunks())
+            assert heard == []
+            with pytest.raises(ConnectionClosed, match="broken off"):
+                await ws.send("x")
+
+    trio.run(main)
 
 
 def test_one_that_comes_when_a_part_of_a_message_is_written_breaks_the_connection() -> None:

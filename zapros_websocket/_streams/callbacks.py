@@ -53,9 +53,14 @@ class Callbacks:
         return True
 
     def close(self) -> None:
-        """End ``keep`` with an error: the socket is being closed."""
-        if self._calls_back and not self._over.done():
-            self._over.set_exception(anyio.ClosedResourceError())
+        """End ``keep`` with an error: the socket is being closed.
+
+        Later the loop would not find it, and take the next that has its number for one that it watches.
+        """
+        if self._calls_back:
+            self._loop.remove_reader(self._socket)
+            if not self._over.done():
+                self._over.set_exception(anyio.ClosedResourceError())
 
     def _on_readable(self) -> None:
         if self._again is not None:
