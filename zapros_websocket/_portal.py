@@ -57,8 +57,8 @@ class _Shared:
     def end(self) -> None:
         """End the loop and all that it does."""
         atexit.unregister(self.end)
-        if self._loop is not None:
-            self._loop.end()
+        assert self._loop is not None
+        self._loop.end()
 
 
 class _Loop:

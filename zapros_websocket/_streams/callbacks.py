@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 
@@ -47,9 +48,7 @@ class Callbacks:
             await self._over
         finally:
             # What is still to be called back finds that it is over.
-            self._calls_back = False
-            if self._socket.fileno() >= 0:
-                self._loop.remove_reader(self._socket)
+            self._call_back_no_more()
         return True
 
     def close(self) -> None:
@@ -57,10 +56,14 @@ class Callbacks:
 
         Later the loop would not find it, and take the next that has its number for one that it watches.
         """
+        self._call_back_no_more()
+        with suppress(asyncio.InvalidStateError):
+            self._over.set_exception(anyio.ClosedResourceError())
+
+    def _call_back_no_more(self) -> None:
         if self._calls_back:
+            self._calls_back = False
             self._loop.remove_reader(self._socket)
-            if not self._over.done():
-                self._over.set_exception(anyio.ClosedResourceError())
 
     def _on_readable(self) -> None:
         if self._again is not None:
@@ -82,5 +85,4 @@ class Callbacks:
                 return
         except Exception as error:
             self._over.set_exception(error)
-        if self._calls_back:
-            self._loop.remove_reader(self._socket)
+        self._call_back_no_more()
