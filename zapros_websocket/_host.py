@@ -116,7 +116,8 @@ class Host:
                         self._tasks = None
         except BaseException as error:
             bug = bare(error)
-            if not isinstance(bug, (Exception, SystemExit, KeyboardInterrupt)):
+            # An interrupt is for the program, where the event loop is the caller's and runs in the main thread.
+            if not isinstance(bug, (Exception, SystemExit)):
                 raise
             if not self._fails_to_open(bug):
                 self._bug = bug

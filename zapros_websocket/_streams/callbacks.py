@@ -84,5 +84,7 @@ class Callbacks:
                 self._again = self._loop.call_soon(self._on_readable)
                 return
         except Exception as error:
-            self._over.set_exception(error)
+            # Unless the sink has closed the stream.
+            with suppress(asyncio.InvalidStateError):
+                self._over.set_exception(error)
         self._call_back_no_more()
