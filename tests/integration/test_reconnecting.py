@@ -37,16 +37,20 @@ class MortalServer:
         self._module = module
         self.port = port_that_stays_free()
         self._process = ServerProcess(module, "--port", str(self.port))
+        # Held while a process is started: a client may be connected to it before that is known here.
+        self._starting = threading.Lock()
 
     @property
     def address(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
-        self._process.close()
+        with self._starting:
+            self._process.close()
 
     def start_now(self) -> None:
-        self._process = ServerProcess(self._module, "--port", str(self.port))
+        with self._starting:
+            self._process = ServerProcess(self._module, "--port", str(self.port))
 
     async def start(self) -> None:
         await anyio.to_thread.run_sync(self.start_now)
