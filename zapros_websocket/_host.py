@@ -3,9 +3,10 @@
 Invariants:
 
 - An interrupt (KeyboardInterrupt) in a thread that waits comes out at once, and what it waited for is cancelled: no
-  task is left behind that does anything. But what ends the connection is done all the same, whenever it comes.
+  task is left behind that does anything. But what ends the connection is done all the same once it was asked for,
+  unless another interrupt comes within microseconds of the first.
 - The task ends when the connection does, and needs nobody to fetch it. What it ends with is the business of this
-  connection alone, also where the caller's own code raised a SystemExit.
+  connection alone; on trio also a SystemExit, which asyncio lets through to the whole loop.
 """
 
 from __future__ import annotations
