@@ -3,8 +3,7 @@
 Invariants:
 
 - An interrupt (KeyboardInterrupt) in a thread that waits comes out at once, and what it waited for is cancelled: no
-  task is left behind that does anything. But what ends the connection is done all the same once it was asked for,
-  unless another interrupt comes within microseconds of the first.
+  task is left behind that does anything. But what ends the connection is done all the same.
 - The task ends when the connection does, and needs nobody to fetch it. What it ends with is the business of this
   connection alone; on trio also a SystemExit, which asyncio lets through to the whole loop.
 """
@@ -20,6 +19,7 @@ from ._attentive import Answer
 from ._connect import bare
 from ._portal import refuse_event_loop, way_into
 from ._tasks import Tasks, new_tasks
+from ._undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -66,26 +66,26 @@ class Host:
         """Await ``function`` beside the connection; an interrupt cancels it, unless it ``goes_on`` in the background.
 
         At the end of the connection it is ``when_over`` that is called, in this thread. What ``is_last`` ends the
-        connection, and that is waited for at once, instead of waking this thread twice; an interrupt cancels the
-        connection as well.
+        connection, and that is waited for at once, instead of waking this thread twice.
         """
         refuse_event_loop(instead)
         call = Call(function)
-        self._calls.add(call)
+
+        def begin() -> None:
+            self.soon(lambda: self._begin(call))
+
         try:
             # In this order: a connection that ends in between finds the call, and answers it.
+            self._calls.add(call)
             if not self.is_over:
-                self.soon(lambda: self._begin(call))
+                undisturbed(begin)
                 if is_last:
                     self._ended.wait()
                 if call.answer.wait():
                     return call.value[0]
         except BaseException:
-            if is_last:
-                self.abandon()
-            else:
-                # The interrupt may have come before it was begun.
-                self.soon((lambda: self._begin(call)) if goes_on else call.cancel)
+            # The interrupt may have come before it was begun.
+            undisturbed(begin if goes_on else lambda: self.soon(call.cancel))
             raise
         finally:
             self._calls.discard(call)
@@ -93,6 +93,9 @@ class Host:
 
     def abandon(self) -> None:
         """Cancel the connection, from any thread and without waiting."""
+        undisturbed(self._abandon)
+
+    def _abandon(self) -> None:
         self._abandoned = True
         self.soon(self._cancel)
 

@@ -465,7 +465,12 @@ class WebSocket(BaseWebSocket):
             finally:
                 await parts.link.stop()
 
-        self._host.call(part, instead="async with aconnect_ws(...)", when_over=_nothing, is_last=True)
+        try:
+            self._host.call(part, instead="async with aconnect_ws(...)", when_over=_nothing, is_last=True)
+        except BaseException:
+            # An interrupt, or an event loop in this thread, for which nobody can wait.
+            self._host.abandon()
+            raise
         self._host.wait_until_over()
 
     def _raise_close(self) -> NoReturn:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 import zapros
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from wsproto import events as ws_events
 from wsproto.events import CloseConnection
 
@@ -22,6 +22,7 @@ from tests.interrupts import interrupt_at, interrupts_come_out, lines_of
 from zapros_websocket import CloseMessage, ConnectionClosed, WebSocket, _portal, connect_ws
 from zapros_websocket._attentive import Answer
 from zapros_websocket._blocking import Deadline
+from zapros_websocket._connect import bare
 from zapros_websocket._host import Call, Host
 from zapros_websocket._inbox import MAX_BYTES
 from zapros_websocket._inbox_of_threads import InboxOfThreads
@@ -156,6 +157,29 @@ def test_a_bug_in_the_background_comes_out_bare_and_is_that_of_one_connection(
                     pass
         ws.send("still here")
         assert ws.recv() == TextMessage("still here")
+
+
+def test_an_interrupt_on_an_event_loop_of_the_caller_is_for_the_program(
+    server: PairServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(self: Link) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Link, "_finish", interrupted)
+
+    def converse(portal: BlockingPortal) -> None:
+        # It does not come out here, and that the program hears of it does not hang on that.
+        with suppress(KeyboardInterrupt):
+            with connect_ws("ws://test/", client=server.client, portal=portal, close_timeout=0):
+                pass
+
+    async def main() -> None:
+        async with BlockingPortal() as portal:
+            await anyio.to_thread.run_sync(converse, portal)
+
+    with pytest.raises(BaseException) as caught:
+        trio.run(main)
+    assert isinstance(bare(caught.value), KeyboardInterrupt)
 
 
 def test_the_first_code_counts_that_close_was_called_with() -> None:

@@ -199,8 +199,14 @@ def test_close_goes_on_also_when_it_had_hardly_begun(server: PairServer, line: i
     assert ws.close_code == 3000
 
 
-@pytest.mark.parametrize("line", lines_behind(Host.call, "try:"))
-def test_leaving_the_block_goes_on_also_when_it_had_hardly_begun(server: PairServer, line: int) -> None:
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [(Host.call, line) for line in lines_of(Host.call)]
+    + [(WebSocket.part, line) for line in lines_behind(WebSocket.part, "self._host.call(part,")],
+)
+def test_leaving_the_block_goes_on_also_when_it_had_hardly_begun(
+    server: PairServer, function: Callable[..., object], line: int
+) -> None:
     connection = connect_ws("ws://test/", client=server.client, close_timeout=60)
     ws = connection.__enter__()
 
